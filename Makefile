@@ -1,0 +1,51 @@
+# Crossbank. Two commands do everything: `make demo` and `make test`.
+# All targets work from one .venv here, made when it is missing. PYTHON=python3.12 picks the interpreter.
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+export NUMBA_CACHE_DIR := $(CURDIR)/.numba_cache
+export PYTHONDONTWRITEBYTECODE :=
+DATA ?=
+KEEP ?=
+
+.PHONY: help setup demo test test-slow check bench stubs pins clean
+
+help: ## show what can be done
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(READY): pyproject.toml $(wildcard pins/*.txt) docker/setup-venv.sh
+	@PYTHON="$(PYTHON)" VENV="$(VENV)" sh docker/setup-venv.sh
+	@touch $(READY)
+
+setup: $(READY) ## make .venv with the pinned packages
+
+demo: $(READY) ## run a whole consortium: four banks, Airflow, the neutral node (DATA=dir, KEEP=1)
+	@$(BIN)/python -m simulator demo $(if $(DATA),--data $(DATA)) $(if $(KEEP),--keep)
+
+test: $(READY) ## run the tests (under 10 minutes on 2 cores)
+	@$(BIN)/python -m pytest
+
+test-slow: $(READY) ## run the long tests
+	@$(BIN)/python -m pytest -m slow --timeout 1800
+
+check: $(READY) ## ruff, mypy, import-linter, freshness of the generated stubs
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/python tests/architecture/stubs.py --check
+
+bench: $(READY) ## measure: secure and plain federated against pooled XGBoost
+	@$(BIN)/python -m simulator bench
+
+stubs: $(READY) ## generate protocol/crossbank_pb2* from the schema
+	$(BIN)/python tests/architecture/stubs.py
+
+pins: $(READY) ## renew pins/ from pyproject.toml
+	for v in 3.11 3.12 3.13; do $(BIN)/uv pip compile -q -U --python-version $$v --no-header --no-annotate \
+	  --no-emit-index-url --extra airflow --group dev pyproject.toml -o pins/py$$(echo $$v | tr -d .).txt; done
+
+clean: ## remove .venv, caches and what the demo left
+	@if [ -x $(BIN)/python ]; then $(BIN)/python -m simulator stop || true; fi
+	rm -rf $(VENV) .demo .bench .numba_cache .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info build

@@ -1,0 +1,99 @@
+"""Adds BFV ciphertexts under a public context. It holds no secret key and refuses any context that has one."""
+
+import tenseal as ts
+
+from protocol.errors import ProtocolViolation
+from protocol.he_parameters import HE_PARAMETERS
+from protocol.layout import CHUNK_SLOTS
+from protocol.limits import MAX_KEY_BYTES
+
+__all__ = ["ChunkAccumulator", "PublicContext"]
+
+
+class PublicContext:
+    """A run's public HE context: parameters only, enough to add."""
+
+    __slots__ = ("_context",)
+
+    def __init__(self, serialized: bytes) -> None:
+        """Parse a serialised TenSEAL context.
+
+        Raises:
+            ProtocolViolation: it does not parse, holds a secret key, or has other parameters than the protocol's.
+        """
+        if len(serialized) > MAX_KEY_BYTES:
+            raise ProtocolViolation("the public context is too large")
+        try:
+            context = ts.context_from(serialized)
+        except Exception as error:
+            raise ProtocolViolation("the public context does not parse") from error
+        if context.is_private() or context.has_secret_key():
+            raise ProtocolViolation("the context holds a secret key; the aggregator refuses it")
+        # Contexts made by other parameters differ in the parameter block, which SEAL serialises canonically.
+        if _parameter_block(serialized) != _expected_parameter_block():
+            raise ProtocolViolation("the public context's parameters are not the protocol's")
+        self._context = context
+
+    def parse(self, ciphertext: bytes) -> ts.BFVVector:
+        """One ciphertext of this context's parameters.
+
+        Raises:
+            ProtocolViolation: it is anything else.
+        """
+        try:
+            vector = ts.bfv_vector_from(self._context, ciphertext)
+            size = vector.size()
+        except Exception as error:
+            raise ProtocolViolation("a payload is not a ciphertext of the run's parameters") from error
+        if size != CHUNK_SLOTS:
+            raise ProtocolViolation(f"a ciphertext must hold {CHUNK_SLOTS} slots, not {size}")
+        return vector
+
+
+class ChunkAccumulator:
+    """The running sum of one chunk over banks."""
+
+    __slots__ = ("_total", "banks")
+
+    def __init__(self) -> None:
+        self._total: ts.BFVVector | None = None
+        self.banks: set[str] = set()
+
+    def add(self, bank: str, vector: ts.BFVVector) -> bool:
+        """Add one bank's ciphertext; a second one of the same bank is ignored. True if it was added."""
+        if bank in self.banks:
+            return False
+        if self._total is None:
+            self._total = vector
+        else:
+            self._total += vector
+        self.banks.add(bank)
+        return True
+
+    def serialize(self) -> bytes:
+        """The sum as bytes; at least one bank must have been added."""
+        if self._total is None:
+            raise ProtocolViolation("a chunk without any contribution has no sum")
+        return bytes(self._total.serialize())
+
+
+def _parameter_block(serialized: bytes) -> bytes:
+    """The first length-delimited field of a TenSEAL context: SEAL's encryption parameters."""
+    if len(serialized) < 2 or serialized[0] != 0x0A or serialized[1] > 127:
+        return b""
+    return serialized[2 : 2 + serialized[1]]
+
+
+_EXPECTED: list[bytes] = []
+
+
+def _expected_parameter_block() -> bytes:
+    if not _EXPECTED:
+        reference = ts.context(
+            ts.SCHEME_TYPE.BFV,
+            int(str(HE_PARAMETERS["poly_modulus_degree"])),
+            plain_modulus=int(str(HE_PARAMETERS["plain_modulus"])),
+            encryption_type=ts.ENCRYPTION_TYPE.SYMMETRIC,
+        )
+        _EXPECTED.append(_parameter_block(bytes(reference.serialize(save_public_key=False, save_secret_key=False))))
+    return _EXPECTED[0]

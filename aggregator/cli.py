@@ -1,0 +1,166 @@
+"""The ``aggregator`` command: thin; it parses, calls, prints."""
+
+import json
+import logging
+import signal
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from protocol.errors import ConfigError, CrossbankError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    help="The neutral consortium node: adds ciphertexts, relays keys, keeps runs. It can't decrypt anything.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+ca_app = typer.Typer(help="The consortium's certificate authority.", no_args_is_help=True)
+app.add_typer(ca_app, name="ca")
+screen = Console()
+
+OperatorConfigOption = Annotated[
+    Path, typer.Option("--config", help="Operator's YAML file: address, ca, certificate, key.")
+]
+
+
+@app.command()
+def serve(config: Annotated[Path, typer.Option(help="The node's YAML file; see docs/operations.md.")]) -> None:
+    """Run the node until it is told to stop (SIGTERM or Ctrl-C)."""
+    from aggregator.config import load_config
+    from aggregator.server import AggregatorServer
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    server = AggregatorServer(load_config(config))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: server.stop())
+    server.start()
+    server.wait()
+
+
+@app.command("open-run")
+def open_run(
+    config: OperatorConfigOption,
+    bank: Annotated[list[str], typer.Option(help="An invited bank's id; repeat it.")],
+    contract_fingerprint: Annotated[str, typer.Option(help="From `bank-node contract`.")],
+    params: Annotated[Path | None, typer.Option(help="Training parameters, YAML, XGBoost's names.")] = None,
+    rounds: Annotated[int, typer.Option(help="Boosting rounds (trees); overrides the parameters.")] = 50,
+    title: str = "consortium run",
+    enrol_seconds: int = 3600,
+    step_seconds: int = 600,
+) -> None:
+    """Open a run and print its id."""
+    import yaml
+
+    from protocol.messages import RunSettings
+
+    parameters = yaml.safe_load(params.read_text()) if params else {}
+    if not isinstance(parameters, dict):
+        raise ConfigError(f"parameters {params} must be a mapping")
+    parameters["n_estimators"] = rounds
+    settings = RunSettings(
+        title=title,
+        roster=tuple(bank),
+        contract_fingerprint=contract_fingerprint,
+        parameters_json=json.dumps(parameters, sort_keys=True),
+        rounds=rounds,
+        enrol_seconds=enrol_seconds,
+        step_seconds=step_seconds,
+    )
+    with _client(config) as client:
+        typer.echo(client.open_run(settings))
+
+
+@app.command()
+def runs(config: OperatorConfigOption, as_json: Annotated[bool, typer.Option("--json")] = False) -> None:
+    """List the runs, newest first."""
+    from dataclasses import asdict
+
+    with _client(config) as client:
+        views = client.list_runs()
+    if as_json:
+        typer.echo(json.dumps([asdict(v) for v in views], indent=2))
+        return
+    table = Table("run", "title", "phase", "banks", "rounds", "received", "reason")
+    for v in views:
+        banks, rounds = f"{len(v.joined)}/{len(v.roster)}", f"{v.rounds_done}/{v.rounds_total}"
+        table.add_row(v.run_id, v.settings.title, v.phase, banks, rounds, f"{v.bytes_received / 1e6:.1f} MB", v.reason)
+    screen.print(table)
+
+
+@app.command()
+def show(run_id: str, config: OperatorConfigOption) -> None:
+    """Show one run's history."""
+    with _client(config) as client:
+        view = client.get_run(run_id)
+    screen.print(f"{view.run_id}: {view.phase} {view.reason}".rstrip())
+    for event in view.events:
+        screen.print(f"  {event.seq:4d} {event.bank or '-':16s} {event.text}", markup=False)
+
+
+@app.command()
+def abort(run_id: str, config: OperatorConfigOption, reason: str = "the operator ended it") -> None:
+    """End a run; nothing of it will be released."""
+    with _client(config) as client:
+        typer.echo(client.abort_run(run_id, reason).phase)
+
+
+@ca_app.command("init")
+def ca_init(
+    folder: Annotated[Path, typer.Argument(help="Where the CA and the node's own certificate go.")],
+    host: Annotated[list[str] | None, typer.Option(help="Names or addresses banks dial; repeat.")] = None,
+) -> None:
+    """Make the consortium's CA and the node's own key and certificate."""
+    from aggregator.ca import create_ca, issue_server_certificate
+
+    folder.mkdir(parents=True, exist_ok=True)
+    create_ca(folder)
+    issue_server_certificate(folder, tuple(host or ("localhost", "127.0.0.1")))
+    typer.echo(f"CA certificate: {folder / 'ca.pem'}")
+
+
+@ca_app.command("sign")
+def ca_sign(
+    folder: Annotated[Path, typer.Argument(help="The CA's folder.")],
+    request: Annotated[Path, typer.Argument(help="The certificate request (PEM) that the party sent.")],
+    identity: Annotated[str, typer.Option(help="The id to certify.")],
+    role: Annotated[str, typer.Option(help="bank or operator.")] = "bank",
+    out: Annotated[Path, typer.Option(help="Where the certificate goes.")] = Path("certificate.pem"),
+) -> None:
+    """Sign a party's request, after checking out of band that it is theirs."""
+    from aggregator.ca import sign_request
+
+    out.write_bytes(sign_request(folder, request.read_bytes(), identity, role))
+    typer.echo(str(out))
+
+
+@ca_app.command("operator")
+def ca_operator(folder: Annotated[Path, typer.Argument(help="The CA's folder.")], identity: str = "operator") -> None:
+    """Make an operator's key and certificate in the CA's folder."""
+    from aggregator.ca import make_key_and_request, sign_request
+
+    request = make_key_and_request(folder / f"{identity}.key", identity, "operator")
+    (folder / f"{identity}.pem").write_bytes(sign_request(folder, request, identity, "operator"))
+    typer.echo(str(folder / f"{identity}.pem"))
+
+
+def _client(config: Path):  # type: ignore[no-untyped-def]
+    from aggregator.client import OperatorClient
+    from aggregator.config import load_operator_config
+    from protocol.channel import TlsFiles
+
+    loaded = load_operator_config(config)
+    return OperatorClient(loaded.address, TlsFiles(ca=loaded.ca, certificate=loaded.certificate, key=loaded.key))
+
+
+def main() -> None:
+    """Entry point: a known error is one line and exit code 2, never a traceback."""
+    try:
+        app()
+    except CrossbankError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise SystemExit(2) from None

@@ -1,0 +1,90 @@
+"""The aggregator's configuration file. It holds paths to secrets, never secrets; unknown keys are refused."""
+
+from pathlib import Path
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from protocol.errors import ConfigError
+
+__all__ = ["AggregatorConfig", "OperatorConfig", "load_config", "load_operator_config"]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class AggregatorConfig(_Strict):
+    """``aggregator serve --config FILE``; relative paths are taken from the file's folder."""
+
+    listen: str = Field("127.0.0.1:7443", description="gRPC address, loopback unless you change it")
+    console: str | None = Field("127.0.0.1:7480", description="address of the read-only page; null for none")
+    ca: Path = Field(description="the consortium CA's certificate")
+    certificate: Path = Field(description="this node's certificate")
+    key: Path = Field(description="this node's private key, 0600")
+    store: str = Field("sqlite:///aggregator.db", description="SQLAlchemy URL")
+
+
+class OperatorConfig(_Strict):
+    """How an operator's command reaches the aggregator."""
+
+    address: str = "127.0.0.1:7443"
+    ca: Path
+    certificate: Path
+    key: Path
+
+
+def _load(path: Path) -> dict[str, object]:
+    try:
+        document = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise ConfigError(f"configuration {path} can't be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"configuration {path} is not YAML") from error
+    if not isinstance(document, dict):
+        raise ConfigError(f"configuration {path} must be a mapping")
+    return document
+
+
+def explain(path: Path, error: ValidationError) -> ConfigError:
+    """One line per wrong key, naming the file; never the value."""
+    lines = "; ".join(f"{'.'.join(str(p) for p in e['loc'])}: {e['msg']}" for e in error.errors(include_input=False))
+    return ConfigError(f"configuration {path}: {lines}")
+
+
+def load_config(path: Path) -> AggregatorConfig:
+    """Read and check the aggregator's file.
+
+    Raises:
+        ConfigError: unreadable, not YAML, an unknown or missing key; names file and key.
+    """
+    try:
+        config = AggregatorConfig.model_validate(_load(path))
+    except ValidationError as error:
+        raise explain(path, error) from error
+    base = path.resolve().parent
+    store = config.store
+    if store.startswith("sqlite:///") and not store.startswith("sqlite:////"):
+        store = f"sqlite:///{base / store.removeprefix('sqlite:///')}"
+    return config.model_copy(
+        update={
+            "ca": base / config.ca,
+            "certificate": base / config.certificate,
+            "key": base / config.key,
+            "store": store,
+        }
+    )
+
+
+def load_operator_config(path: Path) -> OperatorConfig:
+    """Read and check an operator's file; it may hold the keys under ``aggregator:`` or at the top."""
+    document = _load(path)
+    section = document.get("aggregator", document)
+    try:
+        config = OperatorConfig.model_validate(section)
+    except ValidationError as error:
+        raise explain(path, error) from error
+    base = path.resolve().parent
+    return config.model_copy(
+        update={"ca": base / config.ca, "certificate": base / config.certificate, "key": base / config.key}
+    )

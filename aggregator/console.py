@@ -1,0 +1,89 @@
+"""The operator's read-only page and JSON API: run states, rosters, counts and times. It can change nothing."""
+
+import datetime as dt
+import json
+from dataclasses import asdict, dataclass
+from importlib import resources
+
+import jinja2
+from fastapi import FastAPI, HTTPException
+from fastapi.responses import HTMLResponse
+
+from aggregator.coordinator import Coordinator, metrics_of
+from protocol.errors import SubmissionRefused
+from protocol.messages import RunView
+from protocol.run_state import Phase
+
+__all__ = ["RunPage", "RunsPage", "build_console"]
+
+_PHASES = [p.value for p in Phase if p is not Phase.ABORTED]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunsPage:
+    """Context of the list of runs."""
+
+    runs: list[RunView]
+    phases: list[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunPage:
+    """Context of one run's page."""
+
+    run: RunView
+    phases: list[str]
+    metrics: dict[str, object]
+    parameters: dict[str, object]
+
+
+def _clock(at: float) -> str:
+    return dt.datetime.fromtimestamp(at, dt.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def build_console(coordinator: Coordinator) -> FastAPI:
+    """The ASGI application."""
+    app = FastAPI(title="Crossbank consortium node", docs_url=None, redoc_url=None, openapi_url=None)
+    templates = jinja2.Environment(
+        loader=jinja2.FunctionLoader(lambda n: resources.files("aggregator").joinpath("templates", n).read_text()),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    templates.filters["clock"] = _clock
+
+    def find(run_id: str) -> RunView:
+        try:
+            return coordinator.run(run_id)
+        except SubmissionRefused as error:
+            raise HTTPException(404, "no such run") from error
+
+    def page(name: str, context: RunsPage | RunPage) -> HTMLResponse:
+        fields = {key: getattr(context, key) for key in context.__dataclass_fields__}
+        policy = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'self' http://127.0.0.1:*"
+        return HTMLResponse(
+            templates.get_template(name).render(fields), headers={"Content-Security-Policy": policy, "Refresh": "2"}
+        )
+
+    @app.get("/", response_class=HTMLResponse)
+    def runs_page() -> HTMLResponse:
+        return page("runs.html", RunsPage(runs=coordinator.runs(), phases=_PHASES))
+
+    @app.get("/runs/{run_id}", response_class=HTMLResponse)
+    def run_page(run_id: str) -> HTMLResponse:
+        run = find(run_id)
+        parameters = json.loads(run.settings.parameters_json)
+        return page("run.html", RunPage(run=run, phases=_PHASES, metrics=metrics_of(run), parameters=parameters))
+
+    @app.get("/api/runs")
+    def runs_api() -> list[dict[str, object]]:
+        return [asdict(view) for view in coordinator.runs()]
+
+    @app.get("/api/runs/{run_id}")
+    def run_api(run_id: str) -> dict[str, object]:
+        return asdict(find(run_id))
+
+    @app.get("/health")
+    def health() -> dict[str, str]:
+        return {"status": "ok"}
+
+    return app

@@ -1,0 +1,91 @@
+"""Runs the node: the gRPC service over mutual TLS, the deadline watch, the operator's page. Loopback by default."""
+
+import logging
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+import uvicorn
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+from aggregator.config import AggregatorConfig
+from aggregator.console import build_console
+from aggregator.coordinator import Coordinator
+from aggregator.service import ConsortiumService
+from aggregator.store import Store
+from protocol import crossbank_pb2_grpc as rpc
+from protocol.channel import CHANNEL_OPTIONS, read_secret_file
+from protocol.errors import ConfigError, LocalError
+from protocol.limits import MAX_BANKS
+
+__all__ = ["AggregatorServer"]
+
+logger = logging.getLogger(__name__)
+
+
+class AggregatorServer:
+    """One consortium node in this process."""
+
+    def __init__(self, config: AggregatorConfig) -> None:
+        """Open the store and bind the ports; `start` begins to serve.
+
+        Raises:
+            ConfigError: a file can't be read, the key is open to others, or an address can't be bound.
+        """
+        self.config = config
+        self.coordinator = Coordinator(Store(config.store))
+        # Every bank waits in one call during a step; each wait holds a thread.
+        self._server = grpc.server(
+            ThreadPoolExecutor(max_workers=2 * MAX_BANKS, thread_name_prefix="call"),
+            options=[*CHANNEL_OPTIONS, ("grpc.so_reuseport", 0)],
+        )
+        rpc.add_ConsortiumServicer_to_server(ConsortiumService(self.coordinator), self._server)
+        checks = health.HealthServicer()
+        checks.set("", health_pb2.HealthCheckResponse.SERVING)
+        health_pb2_grpc.add_HealthServicer_to_server(checks, self._server)
+        try:
+            root, chain = config.ca.read_bytes(), config.certificate.read_bytes()
+        except OSError as error:
+            raise ConfigError(f"{error.filename} can't be read: {error.strerror}") from error
+        credentials = grpc.ssl_server_credentials(
+            [(read_secret_file(config.key, "private key"), chain)], root_certificates=root, require_client_auth=True
+        )
+        try:
+            self.port = self._server.add_secure_port(config.listen, credentials)
+        except RuntimeError as error:
+            raise LocalError(f"can't listen on {config.listen}: is it in use?") from error
+        self._stopping = threading.Event()
+        self._console: uvicorn.Server | None = None
+        if config.console is not None:
+            host, _, port = config.console.rpartition(":")
+            self._console = uvicorn.Server(
+                uvicorn.Config(
+                    build_console(self.coordinator), host=host, port=int(port), log_level="warning", access_log=False
+                )
+            )
+
+    def start(self) -> None:
+        """Begin to serve; returns at once."""
+        self._server.start()
+        threading.Thread(target=self._watch, name="deadlines", daemon=True).start()
+        if self._console is not None:
+            threading.Thread(target=self._console.run, name="console", daemon=True).start()
+        logger.info("listening on %s, console on %s", self.config.listen, self.config.console)
+
+    def stop(self) -> None:
+        """Stop serving; calls under way get two seconds."""
+        self._stopping.set()
+        if self._console is not None:
+            self._console.should_exit = True
+        self._server.stop(2).wait()
+
+    def wait(self) -> None:
+        """Block until `stop` is called."""
+        self._stopping.wait()
+
+    def _watch(self) -> None:
+        while not self._stopping.wait(1.0):
+            try:
+                self.coordinator.enforce_deadlines()
+            except Exception:
+                logger.exception("the deadline watch failed; it goes on")

@@ -1,0 +1,177 @@
+"""The gRPC surface: decodes, checks who calls, calls the coordinator, encodes. No decisions of its own."""
+
+import logging
+from collections.abc import Callable, Iterator
+from typing import NoReturn, TypeVar
+
+import grpc
+from cryptography import x509
+from cryptography.x509.oid import NameOID
+from google.protobuf.message import Message
+
+from aggregator.coordinator import Coordinator
+from protocol import codec
+from protocol import crossbank_pb2 as pb
+from protocol import crossbank_pb2_grpc as rpc
+from protocol.errors import CrossbankError, LocalError, ProtocolViolation, RunAborted, SubmissionRefused
+from protocol.limits import MAX_DETAIL_CHARS
+
+__all__ = ["ERROR_STATUS", "ConsortiumService"]
+
+M = TypeVar("M", bound=Message)
+
+logger = logging.getLogger(__name__)
+
+#: Error to gRPC status: the first match counts; anything else is "internal error".
+ERROR_STATUS: tuple[tuple[type[CrossbankError], grpc.StatusCode], ...] = (
+    (RunAborted, grpc.StatusCode.ABORTED),
+    (SubmissionRefused, grpc.StatusCode.FAILED_PRECONDITION),
+    (ProtocolViolation, grpc.StatusCode.INVALID_ARGUMENT),
+    (LocalError, grpc.StatusCode.INVALID_ARGUMENT),
+)
+
+
+def _identity(context: grpc.ServicerContext) -> tuple[str, str]:
+    """The caller's id and role, from its certificate, which TLS has checked against the CA."""
+    try:
+        certificate = x509.load_pem_x509_certificate(context.auth_context()["x509_pem_cert"][0])
+        names = certificate.subject
+        identity = names.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value
+        role = names.get_attributes_for_oid(NameOID.ORGANIZATIONAL_UNIT_NAME)[0].value
+    except (KeyError, IndexError, ValueError):
+        context.abort(grpc.StatusCode.UNAUTHENTICATED, "a certificate of the consortium is needed")
+    return str(identity), str(role)
+
+
+def _fail(context: grpc.ServicerContext, error: Exception) -> NoReturn:
+    for kind, status in ERROR_STATUS:
+        if isinstance(error, kind):
+            context.abort(status, str(error)[:MAX_DETAIL_CHARS])
+    logger.error("internal error in a call", exc_info=error)
+    context.abort(grpc.StatusCode.INTERNAL, "internal error")
+    raise AssertionError("unreachable")
+
+
+def _as_bank(context: grpc.ServicerContext, bank: str) -> str:
+    identity, role = _identity(context)
+    if role != "bank" or identity != bank:
+        context.abort(grpc.StatusCode.PERMISSION_DENIED, "a bank can act only as itself")
+    return identity
+
+
+def _as_operator(context: grpc.ServicerContext) -> None:
+    if _identity(context)[1] != "operator":
+        context.abort(grpc.StatusCode.PERMISSION_DENIED, "only an operator may do this")
+
+
+def _guarded(context: grpc.ServicerContext, work: Callable[[], M]) -> M:
+    try:
+        return work()
+    except Exception as error:
+        _fail(context, error)
+
+
+class ConsortiumService(rpc.ConsortiumServicer):
+    """Implements ``crossbank.v1.Consortium`` over a `Coordinator`."""
+
+    def __init__(self, coordinator: Coordinator) -> None:
+        self._coordinator = coordinator
+
+    def OpenRun(self, request: pb.RunSettings, context: grpc.ServicerContext) -> pb.RunView:
+        """Open a run. Operator only."""
+        _as_operator(context)
+        return _guarded(context, lambda: codec.view_to_pb(self._coordinator.open_run(codec.settings_from_pb(request))))
+
+    def AbortRun(self, request: pb.AbortRequest, context: grpc.ServicerContext) -> pb.RunView:
+        """End a run: the operator, or one of its banks, which is named in the reason."""
+        identity, role = _identity(context)
+        reason = request.reason[: MAX_DETAIL_CHARS // 2]
+
+        def work() -> pb.RunView:
+            if role == "bank" and identity not in self._coordinator.run(request.run_id).joined:
+                raise SubmissionRefused("only a member of the run or the operator may end it")
+            told = f"bank {identity} ended it: {reason}" if role == "bank" else reason
+            return codec.view_to_pb(self._coordinator.abort_run(request.run_id, told))
+
+        return _guarded(context, work)
+
+    def ListRuns(self, request: pb.ListRunsRequest, context: grpc.ServicerContext) -> pb.RunList:
+        """The newest runs; a bank sees those it is invited to."""
+        identity, role = _identity(context)
+
+        def work() -> pb.RunList:
+            views = self._coordinator.runs(min(request.most or 100, 1000))
+            return pb.RunList(runs=[codec.view_to_pb(v) for v in views if role == "operator" or identity in v.roster])
+
+        return _guarded(context, work)
+
+    def GetRun(self, request: pb.RunRef, context: grpc.ServicerContext) -> pb.RunView:
+        """One run with its events after ``events_after`` - 1."""
+        identity, role = _identity(context)
+
+        def work() -> pb.RunView:
+            view = self._coordinator.run(request.run_id, request.events_after - 1)
+            if role != "operator" and identity not in view.roster:
+                raise SubmissionRefused("no such run")
+            return codec.view_to_pb(view)
+
+        return _guarded(context, work)
+
+    def Join(self, request: pb.JoinRequest, context: grpc.ServicerContext) -> pb.RunView:
+        """A bank joins."""
+        _as_bank(context, request.bank)
+        return _guarded(context, lambda: codec.view_to_pb(self._coordinator.join(codec.join_from_pb(request))))
+
+    def AnnounceKey(self, request: pb.KeyAnnouncement, context: grpc.ServicerContext) -> pb.RunView:
+        """A bank announces its signed X25519 key."""
+        _as_bank(context, request.bank)
+        return _guarded(
+            context, lambda: codec.view_to_pb(self._coordinator.announce_key(codec.announcement_from_pb(request)))
+        )
+
+    def PublishBundle(self, request: pb.KeyBundle, context: grpc.ServicerContext) -> pb.RunView:
+        """The key-making bank publishes the public context and the sealed keys."""
+        _as_bank(context, request.bank)
+        return _guarded(
+            context, lambda: codec.view_to_pb(self._coordinator.publish_bundle(codec.bundle_from_pb(request)))
+        )
+
+    def GetKeys(self, request: pb.RunRef, context: grpc.ServicerContext) -> pb.KeyList:
+        """The announced keys, and the caller's own sealed box once it is there."""
+        bank = _as_bank(context, request.bank)
+
+        def work() -> pb.KeyList:
+            keys, bundle = self._coordinator.keys(request.run_id, bank)
+            answer = pb.KeyList(keys=[codec.announcement_to_pb(k) for k in keys])
+            if bundle is not None:
+                answer.bundle.CopyFrom(codec.bundle_to_pb(bundle))
+            return answer
+
+        return _guarded(context, work)
+
+    def SecureSum(self, request_iterator: Iterator[pb.SumUpload], context: grpc.ServicerContext) -> Iterator[pb.Chunk]:
+        """Add a bank's chunks as they arrive; answer with the sums when the roster is complete."""
+        try:
+            first = next(request_iterator, None)
+            if first is None or first.WhichOneof("part") != "header":
+                raise ProtocolViolation("an upload must begin with its header")
+            _as_bank(context, first.header.bank)
+            header = codec.header_from_pb(first.header)
+            step = self._coordinator.begin_step(header)
+            sent = 0
+            while sent < header.chunks:
+                part = next(request_iterator, None)
+                if part is None or part.WhichOneof("part") != "chunk":
+                    break
+                self._coordinator.add_chunk(header, step, codec.chunk_from_pb(part.chunk))
+                sent += 1
+            self._coordinator.finish_upload(header, step)
+            for chunk in self._coordinator.wait_for_sum(header, step):
+                yield codec.chunk_to_pb(chunk)
+        except CrossbankError as error:
+            _fail(context, error)
+
+    def Report(self, request: pb.PhaseReport, context: grpc.ServicerContext) -> pb.RunView:
+        """A bank has ended a phase."""
+        _as_bank(context, request.bank)
+        return _guarded(context, lambda: codec.view_to_pb(self._coordinator.report(codec.report_from_pb(request))))

@@ -1,0 +1,1 @@
+"""The bank's side of Crossbank: boosting, keys, encryption, client, evaluation and scoring."""

@@ -1,0 +1,47 @@
+"""Federated gradient boosting on integers: bins, histograms, splits and trees; it opens no connection.
+
+The public surface is what `__all__` lists. A bank runs `global_bins`, `bin_rows`, `train_trees` and
+`export_booster` with the same parameters as the others, and a `secure_sum` that adds vectors over the banks.
+"""
+
+from bank_node.boosting.binning import (
+    BinnedRows,
+    Cuts,
+    SecureSum,
+    bin_rows,
+    cuts_from_bytes,
+    cuts_to_bytes,
+    global_bins,
+)
+from bank_node.boosting.errors import BoostingError, ParameterError, RowError, SumError
+from bank_node.boosting.export import export_booster, export_booster_ubj
+from bank_node.boosting.gradients import estimate_base_score, sigmoid
+from bank_node.boosting.grower import train_trees
+from bank_node.boosting.parameters import BoostingParameters
+from bank_node.boosting.trees import Tree, add_tree, leaf_of_rows, predict_margin, trees_from_bytes, trees_to_bytes
+
+__all__ = [
+    "BinnedRows",
+    "BoostingError",
+    "BoostingParameters",
+    "Cuts",
+    "ParameterError",
+    "RowError",
+    "SecureSum",
+    "SumError",
+    "Tree",
+    "add_tree",
+    "bin_rows",
+    "cuts_from_bytes",
+    "cuts_to_bytes",
+    "estimate_base_score",
+    "export_booster",
+    "export_booster_ubj",
+    "global_bins",
+    "leaf_of_rows",
+    "predict_margin",
+    "sigmoid",
+    "train_trees",
+    "trees_from_bytes",
+    "trees_to_bytes",
+]

@@ -1,0 +1,355 @@
+"""Global bins: one set of cuts for all banks, and rows as small integers; it knows nothing of trees.
+
+A contract fixes a fine grid of cells for each feature. The banks sum how many rows fall in each cell, and
+every bank picks the same quantile cuts from the same totals. Bin b of a feature with cuts c holds the values
+c[b-1] <= x < c[b], the first bin reaching down and the last one up without end.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from bank_node.boosting.archive import pack_arrays, unpack_arrays
+from bank_node.boosting.errors import BoostingError, RowError, SumError
+from bank_node.boosting.gradients import estimate_base_score
+from bank_node.boosting.kernels import kernel
+from bank_node.boosting.parameters import MAX_BINS, BoostingParameters
+
+__all__ = [
+    "BinnedRows",
+    "Cuts",
+    "SecureSum",
+    "bin_rows",
+    "bin_rows_naive",
+    "check_labels",
+    "cuts_from_bytes",
+    "cuts_to_bytes",
+    "global_bins",
+    "quantile_cuts",
+]
+
+SecureSum = Callable[[str, npt.NDArray[np.int64]], npt.NDArray[np.int64]]
+"""`secure_sum(step, vector)`: the sum of all banks' int64 vectors of that step; the identity for one bank."""
+
+_LARGEST = np.finfo(np.float32).max
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Cuts:
+    """The bins all banks agreed on, and the global counts that came with them.
+
+    Attributes:
+        values: Per feature the cuts, float32 increasing, 0 to 254 of them.
+        has_missing: bool (f,), whether any bank has a missing value of the feature.
+        n_rows_total: Rows of all banks.
+        n_positive_total: Rows with label 1 of all banks.
+        feature_names: Names, or None.
+    """
+
+    values: tuple[npt.NDArray[np.float32], ...]
+    has_missing: npt.NDArray[np.bool_]
+    n_rows_total: int
+    n_positive_total: int
+    feature_names: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        """Checks shapes and order of the cuts."""
+        if self.has_missing.shape != (len(self.values),):
+            raise BoostingError(f"{len(self.values)} features have cuts but {self.has_missing.size} missing marks")
+        if self.feature_names is not None and len(self.feature_names) != len(self.values):
+            raise BoostingError(f"{len(self.values)} features have cuts but {len(self.feature_names)} names")
+        for feature, cuts in enumerate(self.values):
+            if cuts.dtype != np.float32 or cuts.ndim != 1 or cuts.size >= MAX_BINS:
+                raise BoostingError(f"cuts of feature {feature} must be at most {MAX_BINS - 1} float32 values")
+            if not np.isfinite(cuts).all() or (np.diff(cuts) <= 0).any():
+                raise BoostingError(f"cuts of feature {feature} must be finite and strictly increasing")
+
+    @property
+    def n_features(self) -> int:
+        """Number of features."""
+        return len(self.values)
+
+    @property
+    def n_bins(self) -> npt.NDArray[np.int64]:
+        """Bins of each feature without the missing one, int64 (f,)."""
+        return np.array([cuts.size + 1 for cuts in self.values], dtype=np.int64)
+
+    @property
+    def total_bins(self) -> int:
+        """Bins of all features together, without the missing ones."""
+        return int(self.n_bins.sum())
+
+    def base_score(self, parameters: BoostingParameters) -> float:
+        """The probability training starts from, see `estimate_base_score`."""
+        return estimate_base_score(parameters, self.n_rows_total, self.n_positive_total)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class BinnedRows:
+    """The rows of one bank as bin numbers.
+
+    Attributes:
+        bins: uint8 (n, f), row-major: the number of cuts <= x, or `n_bins[f]` for a missing value.
+        cuts: The cuts used.
+    """
+
+    bins: npt.NDArray[np.uint8]
+    cuts: Cuts
+
+    @property
+    def n_rows(self) -> int:
+        """Rows of this bank, may be 0."""
+        return int(self.bins.shape[0])
+
+
+def _checked_columns(columns: npt.NDArray[np.float32], n_features: int) -> npt.NDArray[np.float32]:
+    if columns.ndim != 2 or columns.shape[1] != n_features:
+        raise RowError(f"feature columns have shape {columns.shape}, expected (rows, {n_features})")
+    columns = np.ascontiguousarray(columns, dtype=np.float32)
+    out_of_range = np.abs(columns) >= _LARGEST
+    if out_of_range.any():
+        counts = out_of_range.sum(axis=0)
+        feature = int(np.argmax(counts > 0))
+        raise RowError(
+            f"feature column {feature} has {int(counts[feature])} values that are infinite or too large for "
+            "float32; use NaN for missing values"
+        )
+    return columns
+
+
+def check_labels(labels: npt.ArrayLike, n_rows: int) -> npt.NDArray[np.uint8]:
+    """Labels as uint8 (n,).
+
+    Raises:
+        RowError: When the number of labels is not `n_rows`, or one is not 0 or 1 (NaN included).
+    """
+    given = np.asarray(labels)
+    if given.shape != (n_rows,):
+        raise RowError(f"labels have shape {given.shape}, expected ({n_rows},)")
+    if given.size == 0:
+        return np.empty(0, dtype=np.uint8)
+    bad = ~((given == 0) | (given == 1))
+    if bad.any():
+        raise RowError(
+            f"{int(bad.sum())} of {n_rows} labels are not 0 or 1, the first in row {int(np.argmax(bad))}; "
+            "train on rows with known labels only"
+        )
+    return np.ascontiguousarray(given, dtype=np.uint8)
+
+
+def quantile_cuts(
+    counts: npt.NDArray[np.int64], edges: npt.NDArray[np.float32], max_bin: int
+) -> npt.NDArray[np.float32]:
+    """Picks cuts among the edges so that at most `max_bin` bins hold about equally many rows.
+
+    No bin is empty. With `max_bin` or fewer cells in use every one gets its bin; otherwise cells join from
+    below until a bin has its share of the rows not yet placed, so one crowded cell does not starve the rest.
+
+    Args:
+        counts: int64 (m + 1,), rows in each cell, cell j holding edges[j-1] <= x < edges[j].
+        edges: float32 (m,), increasing.
+        max_bin: Most bins, 2 to 255.
+
+    Returns:
+        float32 increasing, at most max_bin - 1. Integers only are compared, so all banks pick the same.
+    """
+    used = np.flatnonzero(counts)
+    if used.size <= 1:
+        return np.empty(0, dtype=np.float32)
+    if used.size <= max_bin:
+        return edges[used[1:] - 1].copy()
+    weights = [int(count) for count in counts[used]]
+    rows_left, bins_left = sum(weights), max_bin
+    chosen: list[int] = []
+    inside = 0
+    for position, weight in enumerate(weights):
+        cells_left = len(weights) - position
+        # Close the bin before this cell when it has its share, or would overshoot it by more than it misses.
+        full = inside > 0 and (2 * inside + weight) * bins_left > 2 * rows_left
+        if inside > 0 and bins_left > 1 and (full or cells_left <= bins_left - 1):
+            chosen.append(int(used[position]) - 1)
+            rows_left -= inside
+            bins_left -= 1
+            inside = 0
+        inside += weight
+    return edges[np.array(chosen, dtype=np.int64)].copy()
+
+
+@kernel
+def _count_cells(
+    column: npt.NDArray[np.float32], edges: npt.NDArray[np.float32], out: npt.NDArray[np.int64]
+) -> None:
+    # out[0] counts missing values, out[1 + j] cell j.
+    for i in range(column.shape[0]):
+        x = column[i]
+        if x != x:
+            out[0] += 1
+        else:
+            low, high = 0, edges.shape[0]
+            while low < high:
+                middle = (low + high) >> 1
+                if edges[middle] <= x:
+                    low = middle + 1
+                else:
+                    high = middle
+            out[1 + low] += 1
+
+
+def global_bins(
+    columns: npt.NDArray[np.float32],
+    labels: npt.ArrayLike,
+    grids: Sequence[npt.NDArray[np.float64]],
+    max_bin: int,
+    secure_sum: SecureSum,
+    *,
+    feature_names: Sequence[str] | None = None,
+    step: str = "bins/0/0",
+) -> Cuts:
+    """Agrees on the bins of all features with the other banks, in one secure sum.
+
+    Args:
+        columns: float32 (n, f) of this bank, NaN for missing; n may be 0.
+        labels: 0 or 1, (n,).
+        grids: Per feature the edges of the fine grid, increasing, the same at all banks.
+        max_bin: Most bins of a feature, 2 to 255.
+        secure_sum: The sum over the banks.
+        feature_names: Names to carry in the result.
+        step: Name of the step.
+
+    Returns:
+        The same cuts at every bank. A feature whose present values share one cell gets no cut.
+
+    Raises:
+        RowError: For values that are infinite or labels that are not 0 or 1.
+        SumError: When the summed counts contradict one another.
+    """
+    columns = _checked_columns(np.asarray(columns), len(grids))
+    marks = check_labels(labels, columns.shape[0])
+    if not 2 <= max_bin <= MAX_BINS:
+        raise BoostingError(f"max_bin must be between 2 and {MAX_BINS}, got {max_bin}")
+    edges = [_grid_edges(feature, grid) for feature, grid in enumerate(grids)]
+    starts = 2 + np.concatenate(([0], np.cumsum([grid.size + 2 for grid in edges]))).astype(np.int64)
+    vector = np.zeros(int(starts[-1]), dtype=np.int64)
+    vector[0] = columns.shape[0]
+    vector[1] = int(marks.sum())
+    for feature, grid in enumerate(edges):
+        column = np.ascontiguousarray(columns[:, feature])
+        _count_cells(column, grid, vector[starts[feature] : starts[feature + 1]])
+    total = secure_sum(step, vector)
+    if total.shape != vector.shape or total.dtype != np.int64:
+        raise SumError(f"step {step}: the sum has shape {total.shape} {total.dtype}, expected {vector.shape} int64")
+    n_rows, n_positive = int(total[0]), int(total[1])
+    values, has_missing = [], []
+    for feature, grid in enumerate(edges):
+        counts = total[starts[feature] : starts[feature + 1]]
+        if (counts < 0).any() or int(counts.sum()) != n_rows or not 0 <= n_positive <= n_rows:
+            raise SumError(f"step {step}: the summed counts of feature {feature} do not add up to {n_rows} rows")
+        values.append(quantile_cuts(counts[1:], grid, max_bin))
+        has_missing.append(bool(counts[0] > 0))
+    return Cuts(
+        values=tuple(values),
+        has_missing=np.array(has_missing, dtype=np.bool_),
+        n_rows_total=n_rows,
+        n_positive_total=n_positive,
+        feature_names=None if feature_names is None else tuple(feature_names),
+    )
+
+
+def _grid_edges(feature: int, grid: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
+    # Cuts are float32, so cells are too: edges that become equal in float32 are one edge.
+    edges = np.asarray(grid, dtype=np.float64)
+    if edges.ndim != 1 or not np.isfinite(edges).all() or (np.diff(edges) < 0).any():
+        raise BoostingError(f"the grid of feature {feature} must be one row of finite, increasing edges")
+    if (np.abs(edges) >= float(_LARGEST)).any():
+        raise BoostingError(f"the grid of feature {feature} has edges too large for float32")
+    return np.unique(edges.astype(np.float32))
+
+
+@kernel
+def _bin_into(
+    columns: npt.NDArray[np.float32],
+    cuts: npt.NDArray[np.float32],
+    starts: npt.NDArray[np.int64],
+    out: npt.NDArray[np.uint8],
+) -> None:
+    for i in range(columns.shape[0]):
+        for f in range(columns.shape[1]):
+            x = columns[i, f]
+            begin, end = starts[f], starts[f + 1]
+            if x != x:
+                out[i, f] = end - begin + 1
+            else:
+                low, high = begin, end
+                while low < high:
+                    middle = (low + high) >> 1
+                    if cuts[middle] <= x:
+                        low = middle + 1
+                    else:
+                        high = middle
+                out[i, f] = low - begin
+
+
+def bin_rows(columns: npt.NDArray[np.float32], cuts: Cuts) -> BinnedRows:
+    """Replaces each value by its bin.
+
+    Args:
+        columns: float32 (n, f), NaN for missing.
+        cuts: From `global_bins`.
+
+    Returns:
+        uint8 (n, f): the number of cuts <= x, so a row goes left of cut i exactly when x < cut; missing is
+        one past the last bin of its feature. Cost: a binary search a value.
+
+    Raises:
+        RowError: For a wrong number of columns, or infinite values.
+    """
+    columns = _checked_columns(np.asarray(columns), cuts.n_features)
+    starts = np.concatenate(([0], np.cumsum([values.size for values in cuts.values]))).astype(np.int64)
+    flat = np.concatenate(cuts.values) if cuts.values else np.empty(0, dtype=np.float32)
+    out = np.empty(columns.shape, dtype=np.uint8)
+    _bin_into(columns, flat, starts, out)
+    return BinnedRows(bins=out, cuts=cuts)
+
+
+def bin_rows_naive(columns: npt.NDArray[np.float32], cuts: Cuts) -> npt.NDArray[np.uint8]:
+    """Twin of `bin_rows`: counts the cuts below each value one by one."""
+    out = np.zeros(columns.shape, dtype=np.uint8)
+    for i, row in enumerate(columns):
+        for f, x in enumerate(row):
+            values = cuts.values[f]
+            out[i, f] = len(values) + 1 if np.isnan(x) else sum(1 for cut in values if cut <= x)
+    return out
+
+
+def cuts_to_bytes(cuts: Cuts) -> bytes:
+    """Cuts as a checkpoint; equal cuts give equal bytes, so a digest of them shows that banks agree."""
+    return pack_arrays(
+        {
+            "values": np.concatenate([np.empty(0, dtype=np.float32), *cuts.values]),
+            "sizes": np.array([values.size for values in cuts.values], dtype=np.int64),
+            "has_missing": cuts.has_missing,
+            "counts": np.array([cuts.n_rows_total, cuts.n_positive_total], dtype=np.int64),
+            "names": np.array(json.dumps(cuts.feature_names)),
+        }
+    )
+
+
+def cuts_from_bytes(data: bytes) -> Cuts:
+    """Reads what `cuts_to_bytes` wrote.
+
+    Raises:
+        BoostingError: When the bytes are not such an archive.
+    """
+    arrays = unpack_arrays(data, ("values", "sizes", "has_missing", "counts", "names"), what="bins")
+    sizes = arrays["sizes"]
+    names = json.loads(str(arrays["names"]))
+    return Cuts(
+        values=tuple(np.split(arrays["values"], np.cumsum(sizes)[:-1])) if sizes.size else (),
+        has_missing=arrays["has_missing"],
+        n_rows_total=int(arrays["counts"][0]),
+        n_positive_total=int(arrays["counts"][1]),
+        feature_names=None if names is None else tuple(names),
+    )

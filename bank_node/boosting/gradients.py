@@ -1,0 +1,224 @@
+"""Gradients of the logistic loss as fixed-point integers, and the base score; it sums nothing over rows.
+
+A row's gradient and hessian are the float32 numbers XGBoost computes from a float32 margin, rounded to
+multiples of 2**-fraction_bits. They depend on the row alone: the exponential is written out in plain IEEE
+operations, so neither the maths library of the machine nor the row's place in the array matters. Integers
+add up to the same sum in any order, which is what makes a model independent of how rows lie over banks.
+"""
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from bank_node.boosting.errors import RowError
+from bank_node.boosting.kernels import kernel
+from bank_node.boosting.parameters import BoostingParameters
+
+__all__ = [
+    "BITS_OF_SUM",
+    "MAX_FRACTION_BITS",
+    "MIN_FRACTION_BITS",
+    "base_margin",
+    "estimate_base_score",
+    "fraction_bits",
+    "logistic_gradients",
+    "logistic_gradients_naive",
+    "sigmoid",
+]
+
+BITS_OF_SUM = 56
+"""Sums stay below 2**56 in absolute value: the field of the secure sum has 58 bits, with sign."""
+MAX_FRACTION_BITS = 30
+"""Enough to hold a float32 gradient of the first trees exactly."""
+MIN_FRACTION_BITS = 12
+"""Fewer bits would move split gains visibly, so training refuses."""
+
+_LOG2_E = 1.4426950408889634
+_LN2_HIGH = 6.93147180369123816490e-01  # ln 2 in two parts; the high part times a small integer is exact
+_LN2_LOW = 1.90821492927058770002e-10
+_LN2 = 0.6931471805599453
+_POWERS_OF_TWO = np.ldexp(1.0, np.arange(-140, 141))  # float64 (281,), 2**-140 .. 2**140, exact
+
+
+def fraction_bits(n_rows_total: int, scale_pos_weight: float) -> int:
+    """Fraction bits with which no sum over all banks' rows can reach 2**56.
+
+    Args:
+        n_rows_total: Rows of all banks together.
+        scale_pos_weight: Weight of positive rows; a gradient is at most this or 1 in absolute value.
+
+    Raises:
+        RowError: When fewer than 12 bits would be left; use fewer rows or a smaller scale_pos_weight.
+    """
+    largest = max(1, n_rows_total) * max(1.0, scale_pos_weight)
+    mantissa, exponent = math.frexp(largest)
+    bits = min(MAX_FRACTION_BITS, BITS_OF_SUM - (exponent - 1 if mantissa == 0.5 else exponent))
+    if bits < MIN_FRACTION_BITS:
+        raise RowError(
+            f"{n_rows_total} rows with scale_pos_weight {scale_pos_weight:g} leave {bits} fraction bits for "
+            f"gradients, at least {MIN_FRACTION_BITS} are needed: use fewer rows or a smaller scale_pos_weight"
+        )
+    return bits
+
+
+@kernel
+def _exp(x: float) -> float:
+    # Cody-Waite range reduction, then the Taylor polynomial of degree 13: relative error below 4e-16 for
+    # |x| <= 90. Additions, multiplications and one table look-up of an exact power of two only.
+    k = math.floor(x * _LOG2_E + 0.5)
+    r = (x - k * _LN2_HIGH) - k * _LN2_LOW
+    p = 1.0 / 6227020800.0
+    p = p * r + 1.0 / 479001600.0
+    p = p * r + 1.0 / 39916800.0
+    p = p * r + 1.0 / 3628800.0
+    p = p * r + 1.0 / 362880.0
+    p = p * r + 1.0 / 40320.0
+    p = p * r + 1.0 / 5040.0
+    p = p * r + 1.0 / 720.0
+    p = p * r + 1.0 / 120.0
+    p = p * r + 1.0 / 24.0
+    p = p * r + 1.0 / 6.0
+    p = p * r + 0.5
+    p = p * r + 1.0
+    p = p * r + 1.0
+    return p * _POWERS_OF_TWO[int(k) + 140]
+
+
+@kernel
+def _sigmoid(margin: np.float32) -> np.float32:
+    # XGBoost's common::Sigmoid(float), operation by operation in float32.
+    one = np.float32(1.0)
+    x = min(max(-margin, np.float32(-88.7)), np.float32(88.7))
+    e = np.float32(_exp(np.float64(x)))
+    return np.float32(one / np.float32(e + one))
+
+
+@kernel
+def _gradients_into(
+    margins: npt.NDArray[np.float32],
+    labels: npt.NDArray[np.uint8],
+    positive_weight: np.float32,
+    scale: float,
+    out: npt.NDArray[np.int64],
+) -> None:
+    one = np.float32(1.0)
+    smallest = np.float32(1e-16)
+    for i in range(margins.shape[0]):
+        p = _sigmoid(margins[i])
+        h = max(np.float32(p * np.float32(one - p)), smallest)
+        if labels[i] == 1:
+            g = np.float32(np.float32(p - one) * positive_weight)
+            h = np.float32(h * positive_weight)
+        else:
+            g = p
+        out[i, 0] = np.int64(math.floor(np.float64(g) * scale + 0.5))
+        out[i, 1] = np.int64(math.floor(np.float64(h) * scale + 0.5))
+
+
+def logistic_gradients(
+    margins: npt.NDArray[np.float32],
+    labels: npt.NDArray[np.uint8],
+    scale_pos_weight: float,
+    bits: int,
+    out: npt.NDArray[np.int64] | None = None,
+) -> npt.NDArray[np.int64]:
+    """Gradient and hessian of the logistic loss of each row, in units of 2**-bits.
+
+    Args:
+        margins: float32 (n,), log odds.
+        labels: uint8 (n,), 0 or 1.
+        scale_pos_weight: Weight of rows with label 1.
+        bits: Fraction bits, from `fraction_bits`.
+        out: int64 (n, 2) to write into, or None for a new array.
+
+    Returns:
+        int64 (n, 2), row-major, (gradient, hessian) of a row side by side. Cost: one exponential a row.
+    """
+    if out is None:
+        out = np.empty((margins.shape[0], 2), dtype=np.int64)
+    _gradients_into(margins, labels, np.float32(scale_pos_weight), float(2**bits), out)
+    return out
+
+
+def logistic_gradients_naive(
+    margins: npt.NDArray[np.float32],
+    labels: npt.NDArray[np.uint8],
+    scale_pos_weight: float,
+    bits: int,
+) -> npt.NDArray[np.int64]:
+    """Twin of `logistic_gradients` with the library's exponential and numpy scalars."""
+    one = np.float32(1.0)
+    weight = np.float32(scale_pos_weight)
+    rows = []
+    for margin, label in zip(margins, labels, strict=True):
+        e = np.float32(math.exp(float(min(max(-margin, np.float32(-88.7)), np.float32(88.7)))))
+        p = one / (e + one)
+        w = weight if label else one
+        g = (p - np.float32(label)) * w
+        h = max(p * (one - p), np.float32(1e-16)) * w
+        rows.append([math.floor(float(g) * 2**bits + 0.5), math.floor(float(h) * 2**bits + 0.5)])
+    return np.array(rows, dtype=np.int64).reshape(-1, 2)
+
+
+@kernel
+def _sigmoid_into(margins: npt.NDArray[np.float32], out: npt.NDArray[np.float32]) -> None:
+    for i in range(margins.shape[0]):
+        out[i] = _sigmoid(margins[i])
+
+
+def sigmoid(margins: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Probabilities, float32 (n,), of margins, float32 (n,) log odds; the same bits for a row anywhere."""
+    out = np.empty(margins.shape[0], dtype=np.float32)
+    _sigmoid_into(np.ascontiguousarray(margins, dtype=np.float32), out)
+    return out
+
+
+def _log(x: float) -> float:
+    # ln x by x = 2**k * m with m in [sqrt(1/2), sqrt 2) and ln m = 2 artanh((m-1)/(m+1)); plain operations.
+    mantissa, exponent = math.frexp(x)
+    if mantissa < 0.7071067811865476:
+        mantissa, exponent = mantissa * 2.0, exponent - 1
+    s = (mantissa - 1.0) / (mantissa + 1.0)
+    square, total = s * s, 0.0
+    for odd in range(41, 0, -2):
+        total = total * square + 1.0 / odd
+    return exponent * _LN2 + 2.0 * s * total
+
+
+def base_margin(base_score: float) -> np.float32:
+    """The log odds, float32, of a base score in (0, 1), as XGBoost computes them."""
+    one = np.float32(1.0)
+    return np.float32(-_log(float(one / np.float32(base_score) - one)))
+
+
+def estimate_base_score(parameters: BoostingParameters, n_rows: int, n_positive: int) -> float:
+    """The probability training starts from: the parameter, or XGBoost's estimate from the global counts.
+
+    Without scale_pos_weight it is the share of positives. With it, XGBoost takes one Newton step from 0.5
+    on the weighted rows, which is repeated here.
+
+    Args:
+        parameters: base_score and scale_pos_weight are used.
+        n_rows: Rows of all banks together.
+        n_positive: Rows with label 1 of all banks together.
+
+    Returns:
+        A float32 value in (0, 1) as a Python float.
+
+    Raises:
+        RowError: When no base score is given and all labels of all banks are equal.
+    """
+    if parameters.base_score is not None:
+        return float(np.float32(parameters.base_score))
+    if not 0 < n_positive < n_rows:
+        raise RowError(
+            f"the banks together have {n_rows} rows of which {n_positive} are labelled 1: there is nothing to "
+            "learn; label at least one row of each kind, or give base_score"
+        )
+    weight = float(np.float32(parameters.scale_pos_weight))
+    if abs(weight - 1.0) <= 1e-6:
+        return float(np.float32(n_positive / n_rows))
+    negative = float(n_rows - n_positive)
+    step = 2.0 * (weight * n_positive - negative) / (weight * n_positive + negative)
+    return float(sigmoid(np.array([step], dtype=np.float32))[0])

@@ -1,0 +1,150 @@
+"""Gradient histograms of tree nodes: local sums, what is sent, and what follows from the total; no splits.
+
+A node's histogram has, per feature, one slot a bin and one slot for missing values, each an int64 pair
+(gradient, hessian). A bank sums its own rows into it. One slot a feature is never sent, for it follows from
+the node's known total: the missing slot where any bank has missing values, the last bin elsewhere.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from bank_node.boosting.binning import Cuts
+from bank_node.boosting.kernels import kernel
+
+__all__ = ["SlotLayout", "build_histograms", "build_histograms_naive"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SlotLayout:
+    """Where each feature's bins lie in a histogram.
+
+    Features that cannot split any node (one bin, nothing missing) are left out, so they cost nothing.
+
+    Attributes:
+        features: int64 (u,), the usable features in increasing order.
+        starts: int64 (u + 1,), first slot of each usable feature; its missing slot is the last before the next.
+        sent: int64 (s,), slots that are sent, feature by feature.
+        sent_starts: int64 (u,), first position in `sent` of each feature.
+        derived: int64 (u,), the slot of each feature that follows from the node's total.
+    """
+
+    features: npt.NDArray[np.int64]
+    starts: npt.NDArray[np.int64]
+    sent: npt.NDArray[np.int64]
+    sent_starts: npt.NDArray[np.int64]
+    derived: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(cls, cuts: Cuts) -> "SlotLayout":
+        """The layout all banks with these cuts use."""
+        n_bins = cuts.n_bins
+        features = np.flatnonzero((n_bins > 1) | cuts.has_missing).astype(np.int64)
+        widths = n_bins[features] + 1
+        starts = np.concatenate((np.zeros(1, dtype=np.int64), np.cumsum(widths))).astype(np.int64)
+        # Where nothing is missing the missing slot stays zero and the last bin is the one left out.
+        n_sent = np.where(cuts.has_missing[features], widths - 1, widths - 2)
+        sent = [starts[i] + np.arange(n_sent[i]) for i in range(features.size)]
+        return cls(
+            features=features,
+            starts=starts,
+            sent=np.concatenate([np.empty(0, dtype=np.int64), *sent]).astype(np.int64),
+            sent_starts=np.concatenate((np.zeros(1, dtype=np.int64), np.cumsum(n_sent)))[:-1].astype(np.int64),
+            derived=(starts[:-1] + n_sent).astype(np.int64),
+        )
+
+    @property
+    def n_slots(self) -> int:
+        """Slots of a whole histogram."""
+        return int(self.starts[-1])
+
+    def pack(self, histograms: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """The sent slots of int64 (k, n_slots, 2) histograms, as int64 (k * s * 2,): node, slot, pair."""
+        return np.ascontiguousarray(histograms[:, self.sent, :]).reshape(-1)
+
+    def unpack(self, vector: npt.NDArray[np.int64], totals: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Whole histograms from summed sent slots and the nodes' totals, int64 (k, 2).
+
+        Returns:
+            int64 (k, n_slots, 2), in which each feature's slots add up to the node's total.
+        """
+        n_nodes = totals.shape[0]
+        full = np.zeros((n_nodes, self.n_slots, 2), dtype=np.int64)
+        if self.features.size:
+            received = vector.reshape(n_nodes, self.sent.size, 2)
+            full[:, self.sent, :] = received
+            full[:, self.derived, :] = totals[:, None, :] - np.add.reduceat(received, self.sent_starts, axis=1)
+        return full
+
+
+@kernel
+def _build_into(
+    bins: npt.NDArray[np.uint8],
+    gradients: npt.NDArray[np.int64],
+    rows: npt.NDArray[np.uint32],
+    begins: npt.NDArray[np.int64],
+    ends: npt.NDArray[np.int64],
+    starts: npt.NDArray[np.uint64],
+    first: int,
+    last: int,
+    out: npt.NDArray[np.int64],
+) -> None:
+    # out is (k, 2 * n_slots), gradient and hessian interleaved: one cache line for a pair. Indices are
+    # unsigned, which spares numba's test for negative ones.
+    for node in range(begins.shape[0]):
+        histogram = out[node]
+        for position in range(begins[node], ends[node]):
+            row = rows[position]
+            g = gradients[row, 0]
+            h = gradients[row, 1]
+            values = bins[row]
+            for f in range(first, last):
+                slot = (starts[f] + values[f]) << np.uint64(1)
+                histogram[slot] += g
+                histogram[slot + np.uint64(1)] += h
+
+
+def build_histograms(
+    bins: npt.NDArray[np.uint8],
+    gradients: npt.NDArray[np.int64],
+    rows: npt.NDArray[np.uint32],
+    begins: npt.NDArray[np.int64],
+    ends: npt.NDArray[np.int64],
+    layout: SlotLayout,
+) -> npt.NDArray[np.int64]:
+    """Sums this bank's gradients by node, feature and bin.
+
+    Args:
+        bins: uint8 (n, u), row-major, columns of the usable features only; missing is one past the last bin.
+        gradients: int64 (n, 2).
+        rows: uint32 (n,), row numbers grouped by node.
+        begins: int64 (k,), where each node's rows begin in `rows`.
+        ends: int64 (k,), and where they end (not included).
+        layout: The slots.
+
+    Returns:
+        int64 (k, n_slots, 2). Cost: one pair of additions a row and feature.
+    """
+    out = np.zeros((begins.size, 2 * layout.n_slots), dtype=np.int64)
+    _build_into(bins, gradients, rows, begins, ends, layout.starts.astype(np.uint64), 0, layout.features.size, out)
+    return out.reshape(begins.size, layout.n_slots, 2)
+
+
+def build_histograms_naive(
+    bins: npt.NDArray[np.uint8],
+    gradients: npt.NDArray[np.int64],
+    rows: npt.NDArray[np.uint32],
+    begins: npt.NDArray[np.int64],
+    ends: npt.NDArray[np.int64],
+    layout: SlotLayout,
+) -> npt.NDArray[np.int64]:
+    """Twin of `build_histograms`: one mask a node, feature and bin."""
+    out = np.zeros((begins.size, layout.n_slots, 2), dtype=np.int64)
+    for node, (begin, end) in enumerate(zip(begins, ends, strict=True)):
+        inside = rows[begin:end]
+        for f in range(layout.features.size):
+            for offset in range(int(layout.starts[f + 1] - layout.starts[f])):
+                here = inside[bins[inside, f] == offset]
+                out[node, layout.starts[f] + offset] = gradients[here].sum(axis=0)
+    return out

@@ -1,0 +1,22 @@
+"""How Crossbank compiles a kernel with numba; it holds no kernel itself.
+
+One decorator, so that every kernel has the same floating-point rules: `fastmath` off means LLVM neither
+reorders additions nor fuses a multiplication with an addition, so a kernel gives the same bits for a row
+wherever the row stands in its array and whatever the vector width of the processor is.
+"""
+
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar, cast
+
+import numba  # type: ignore[import-untyped, unused-ignore]
+
+__all__ = ["kernel"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def kernel(function: Callable[P, R]) -> Callable[P, R]:
+    """Compiles a function with numba: strict IEEE arithmetic, GIL released, machine code cached on disk."""
+    compiled = numba.njit(cache=True, nogil=True, fastmath=False, error_model="numpy")(function)
+    return cast(Callable[P, R], compiled)

@@ -1,0 +1,96 @@
+"""The bank's configuration file. It holds paths to secrets, never secrets; unknown keys are refused."""
+
+from pathlib import Path
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from protocol.channel import TlsFiles
+from protocol.errors import ConfigError, ProtocolViolation
+from protocol.messages import check_id
+
+__all__ = ["AggregatorAddress", "BankConfig", "load_config"]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class AggregatorAddress(_Strict):
+    """Where the consortium's node is and who we are to it."""
+
+    address: str = Field("127.0.0.1:7443", description="host:port")
+    ca: Path = Field(description="the consortium CA's certificate")
+    certificate: Path = Field(description="this bank's certificate")
+    key: Path = Field(description="this bank's private key, 0600")
+
+    @property
+    def files(self) -> TlsFiles:
+        """The TLS files."""
+        return TlsFiles(ca=self.ca, certificate=self.certificate, key=self.key)
+
+
+class BankConfig(_Strict):
+    """One bank; relative paths are taken from the file's folder."""
+
+    bank_id: str = Field(description="the id in the bank's certificate")
+    events: Path = Field(description="the bank's payments: a Parquet/CSV file, or a folder of them")
+    work_dir: Path = Field(description="where features, runs, models and alerts go")
+    contract: Path | None = Field(None, description="the data contract; null for the packaged one")
+    aggregator: AggregatorAddress
+
+    @field_validator("bank_id")
+    @classmethod
+    def _id(cls, value: str) -> str:
+        try:
+            return check_id("bank id", value)
+        except ProtocolViolation as error:
+            raise ValueError(str(error)) from error
+
+    @property
+    def features_path(self) -> Path:
+        """The feature table that `extract` writes."""
+        return self.work_dir / "features" / "features.parquet"
+
+    def run_dir(self, run_id: str) -> Path:
+        """Where a run's keys, checkpoints and results are kept."""
+        return self.work_dir / "runs" / check_id("run id", run_id)
+
+    @property
+    def registry(self) -> Path:
+        """Where released models are kept."""
+        return self.work_dir / "models"
+
+
+def load_config(path: Path) -> BankConfig:
+    """Read and check a bank's YAML file.
+
+    Raises:
+        ConfigError: unreadable, not YAML, an unknown or missing key; the text names file and key.
+    """
+    path = Path(path)
+    try:
+        document = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise ConfigError(f"configuration {path} can't be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"configuration {path} is not YAML") from error
+    if not isinstance(document, dict):
+        raise ConfigError(f"configuration {path} must be a mapping")
+    try:
+        config = BankConfig.model_validate(document)
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
+        raise ConfigError(f"configuration {path}: {wrong}") from error
+    base = path.resolve().parent
+    node = config.aggregator
+    return config.model_copy(
+        update={
+            "events": base / config.events,
+            "work_dir": base / config.work_dir,
+            "contract": None if config.contract is None else base / config.contract,
+            "aggregator": node.model_copy(
+                update={"ca": base / node.ca, "certificate": base / node.certificate, "key": base / node.key}
+            ),
+        }
+    )

@@ -1,0 +1,243 @@
+"""What a scheduled task calls: extract, train, evaluate, register, score. Each is safe to call again.
+
+Every function takes the path of the bank's configuration and returns a small JSON-able mapping. State is kept in
+the bank's ``work_dir``, so that a retry, in another process, goes on where the last one stopped.
+"""
+
+import hashlib
+import io
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bank_node.config import BankConfig, load_config
+from bank_node.files import write_atomic
+from bank_node.plan import RunPlan
+from protocol.errors import LocalError
+from protocol.run_state import TERMINAL, Phase
+
+__all__ = ["evaluate", "extract", "open_run", "register", "score", "train"]
+
+logger = logging.getLogger(__name__)
+
+Log = Callable[[str], None]
+
+
+def extract(config_path: Path | str, *, log: Log = logger.info) -> dict[str, Any]:
+    """Make the bank's feature table from its payments.
+
+    Raises:
+        features.errors.DataError: the payments break the contract; the table of before stays.
+    """
+    from features import extract_features, load_contract
+
+    config = load_config(Path(config_path))
+    contract = load_contract(config.contract)
+    started = perf_counter()
+    log(f"bank {config.bank_id}: extracting features by contract {contract.name} {contract.version}")
+    table = extract_features(contract, config.events)
+    buffer = io.BytesIO()
+    table.to_parquet(buffer, index=False)
+    write_atomic(config.features_path, buffer.getvalue())
+    frauds = int((table["is_fraud"] == 1).sum())
+    log(f"{len(table)} rows, {frauds} known frauds, {perf_counter() - started:.1f} s")
+    return {"rows": len(table), "frauds": frauds, "path": str(config.features_path)}
+
+
+def open_run(config_path: Path | str) -> str | None:
+    """The id of a run that waits for this bank, or that it has joined and not finished; None if there is none."""
+    config = load_config(Path(config_path))
+    client = _client(config, patience_seconds=10.0)
+    try:
+        for view in client.runs():
+            unfinished = view.phase not in TERMINAL and config.bank_id in view.joined
+            if view.phase == Phase.ENROLLING or unfinished:
+                return view.run_id
+    finally:
+        client.close()
+    return None
+
+
+def train(config_path: Path | str, run_id: str, *, log: Log = logger.info) -> dict[str, Any]:
+    """Join a run, exchange keys, agree on bins and train the consortium's model."""
+    from bank_node.federation import BankRows, train_model
+    from features import load_contract
+
+    config = load_config(Path(config_path))
+    contract = load_contract(config.contract)
+    table = _features(config)
+    session = _session(config, run_id, log)
+    try:
+        plan = RunPlan.from_json(session.view.settings.parameters_json)
+        training, _ = _split(config, table, plan)
+        session.join(contract.fingerprint)
+        session.exchange_keys()
+        rows = BankRows(columns=_columns(training, contract), labels=_labels(training))
+        model = train_model(
+            rows,
+            contract.feature_names,
+            [feature.grid.edges() for feature in contract.features],
+            plan.boosting,
+            session,
+            config.run_dir(run_id),
+            log,
+        )
+        return {
+            "run_id": run_id,
+            "model_sha256": model.sha256,
+            "trees": len(model.trees),
+            "rows": len(training),
+            "frauds": int(rows.labels.sum()),
+            "seconds": model.seconds,
+            "bytes_sent": session.bytes_sent,
+        }
+    finally:
+        session.client.close()
+
+
+def evaluate(config_path: Path | str, run_id: str, *, log: Log = logger.info) -> dict[str, Any]:
+    """Evaluate the model on later rows: all banks' by secure sum, our own, and the local champion's on our own."""
+    from bank_node.champion import train_champion
+    from bank_node.evaluation import rank_metrics
+    from bank_node.federation import BankRows, evaluate_model
+    from features import load_contract
+
+    config = load_config(Path(config_path))
+    contract = load_contract(config.contract)
+    session = _session(config, run_id, log)
+    try:
+        plan = RunPlan.from_json(session.view.settings.parameters_json)
+        training, test = _split(config, _features(config), plan)
+        session.exchange_keys()
+        model = _reload(config, run_id, plan, contract)
+        rows = BankRows(columns=_columns(test, contract), labels=_labels(test))
+        everyone, own = evaluate_model(model, rows, plan.alert_budget, session)
+        champion = train_champion(
+            _columns(training, contract), _labels(training), plan.boosting, contract.feature_names
+        )
+        alone = None
+        if champion is not None:
+            import xgboost
+
+            matrix = xgboost.DMatrix(rows.columns, feature_names=list(contract.feature_names), nthread=1)
+            alone = rank_metrics(rows.labels, champion.predict(matrix, output_margin=True), plan.alert_budget)
+        result = {
+            "run_id": run_id,
+            "bank": config.bank_id,
+            "rows": len(training),
+            "frauds": int(_labels(training).sum()),
+            "consortium": everyone.to_mapping(),
+            "own": own.to_mapping(),
+            "alone": alone.to_mapping() if alone else None,
+        }
+        write_atomic(config.run_dir(run_id) / "evaluation.json", json.dumps(result, indent=2).encode())
+        log(f"AUC-PR on our later rows: alone {alone.auc_pr if alone else None}, consortium {own.auc_pr}")
+        return result
+    finally:
+        session.client.close()
+
+
+def register(config_path: Path | str, run_id: str, *, log: Log = logger.info) -> dict[str, Any]:
+    """Vote for the model and, once all banks have, put it into the bank's registry as the current one."""
+    config = load_config(Path(config_path))
+    session = _session(config, run_id, log)
+    try:
+        model = (config.run_dir(run_id) / "model.json").read_bytes()
+        digest = hashlib.sha256(model).hexdigest()
+        if not session.reached(Phase.RELEASED):
+            session.report(Phase.VOTING, digest, accept=digest == session.view.model_sha256)
+        if session.view.model_sha256 != digest:
+            raise LocalError(f"run {run_id} released another model than bank {config.bank_id} trained")
+        session.end()
+        for path in (config.registry / f"{run_id}.json", config.registry / "current.json"):
+            write_atomic(path, model)
+        log(f"run {run_id} is released; model {digest[:12]} is now the bank's current one; the run's keys are wiped")
+        return {"run_id": run_id, "model_path": str(config.registry / "current.json"), "model_sha256": digest}
+    finally:
+        session.client.close()
+
+
+def score(config_path: Path | str, *, log: Log = logger.info) -> dict[str, Any]:
+    """Score the feature table with the bank's current model and write alerts with reason codes."""
+    from bank_node.scoring import load_model, make_alerts, score_rows
+    from features import load_contract
+
+    config = load_config(Path(config_path))
+    budget = load_contract(config.contract).alert_budget
+    booster = load_model(config.registry / "current.json")
+    table = _features(config)
+    newest = table["event_time"].max() - pd.Timedelta(days=7)
+    recent = table[table["event_time"] > newest].reset_index(drop=True)
+    scores = score_rows(booster, recent)
+    alerts = make_alerts(booster, recent, scores, budget)
+    path = config.work_dir / "alerts" / "alerts.csv"
+    write_atomic(path, alerts.to_csv(index=False).encode())
+    log(f"{len(recent)} rows of the last 7 days scored, {len(alerts)} alerts in {path}")
+    return {"alerts_path": str(path), "alerts": len(alerts), "rows": len(recent)}
+
+
+def _client(config: BankConfig, patience_seconds: float = 60.0) -> Any:
+    from bank_node.client import BankClient
+
+    return BankClient(config.aggregator, config.bank_id, patience_seconds=patience_seconds)
+
+
+def _session(config: BankConfig, run_id: str, log: Log) -> Any:
+    from bank_node.identity import Identity
+    from bank_node.session import RunSession
+
+    identity = Identity(config.aggregator.files, config.bank_id)
+    return RunSession(_client(config), identity, run_id, config.run_dir(run_id), log)
+
+
+def _features(config: BankConfig) -> pd.DataFrame:
+    if not config.features_path.exists():
+        raise LocalError(f"bank {config.bank_id} has no feature table yet; run `bank-node extract` first")
+    return pd.read_parquet(config.features_path)
+
+
+def _split(config: BankConfig, table: pd.DataFrame, plan: RunPlan) -> tuple[pd.DataFrame, pd.DataFrame]:
+    from features import load_contract, time_split
+
+    known = table[table["is_fraud"].notna()]
+    if plan.train_until is None:
+        return known, known
+    contract = load_contract(config.contract)
+    until = pd.Timestamp(plan.train_until)
+    until = until.tz_convert("UTC").tz_localize(None) if until.tzinfo else until
+    training, test = time_split(known, until, contract.label.delay_days)
+    if training.empty:
+        raise LocalError(f"bank {config.bank_id} has no labelled row before {until.date()}")
+    return training, test
+
+
+def _columns(table: pd.DataFrame, contract: Any) -> np.ndarray:
+    return np.ascontiguousarray(table[list(contract.feature_names)].to_numpy(np.float32))
+
+
+def _labels(table: pd.DataFrame) -> np.ndarray:
+    return (table["is_fraud"].to_numpy() > 0.5).astype(np.uint8)
+
+
+def _reload(config: BankConfig, run_id: str, plan: RunPlan, contract: Any) -> Any:
+    """The trained model of a run from the bank's own files."""
+    from bank_node.boosting import cuts_from_bytes, trees_from_bytes
+    from bank_node.federation import FederatedModel
+
+    folder = config.run_dir(run_id)
+    if not (folder / "model.json").exists():
+        raise LocalError(f"bank {config.bank_id} has not finished training in run {run_id}")
+    cuts = cuts_from_bytes((folder / "bins.npz").read_bytes())
+    return FederatedModel(
+        trees=trees_from_bytes((folder / "trees.npz").read_bytes()),
+        cuts=cuts,
+        base_score=cuts.base_score(plan.boosting),
+        model_json=(folder / "model.json").read_bytes(),
+        seconds={},
+    )

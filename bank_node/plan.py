@@ -1,0 +1,48 @@
+"""What an operator announces for a run beyond the protocol's own fields, as JSON; checked before joining."""
+
+import datetime as dt
+import json
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from bank_node.boosting.parameters import BoostingParameters
+from protocol.errors import LocalError
+
+__all__ = ["RunPlan"]
+
+
+class RunPlan(BaseModel):
+    """Training parameters by XGBoost's names, and the date that splits training from evaluation."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    params: dict[str, Any] = Field(default_factory=dict)
+    train_until: dt.datetime | None = Field(
+        None, description="train on rows before it, evaluate on rows after it plus the label delay; null: no test rows"
+    )
+    alert_budget: float = Field(0.005, gt=0, le=1, description="share of rows an analyst can look at")
+
+    @property
+    def boosting(self) -> BoostingParameters:
+        """The parsed training parameters."""
+        return BoostingParameters.from_mapping(self.params)
+
+    def to_json(self) -> str:
+        """Canonical JSON, for the run's settings."""
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> "RunPlan":
+        """Parse what a run announces.
+
+        Raises:
+            LocalError: an unknown key or a wrong value; names the key.
+        """
+        try:
+            plan = cls.model_validate_json(text)
+        except ValidationError as error:
+            wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
+            raise LocalError(f"the run's parameters: {wrong}") from error
+        plan.boosting  # noqa: B018  refuses unknown training parameters before we join
+        return plan

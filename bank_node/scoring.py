@@ -1,0 +1,75 @@
+"""Batch scoring with a released model by XGBoost itself, and alerts with SHAP reason codes. No network."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import xgboost
+
+from protocol.errors import ConfigError, LocalError
+
+__all__ = ["load_model", "make_alerts", "score_rows"]
+
+#: Reasons given with an alert.
+REASONS = 3
+
+
+def load_model(path: Path) -> xgboost.Booster:
+    """Load a model file.
+
+    Raises:
+        LocalError: there is none, or XGBoost can't read it.
+    """
+    if not path.exists():
+        raise LocalError(f"no released model at {path}; take part in a run first")
+    booster = xgboost.Booster()
+    try:
+        booster.load_model(path)
+    except xgboost.core.XGBoostError as error:
+        raise ConfigError(f"model {path} can't be read by XGBoost") from error
+    return booster
+
+
+def score_rows(booster: xgboost.Booster, rows: pd.DataFrame) -> np.ndarray:
+    """Fraud probabilities, float32 of shape (n,), for rows that have the model's feature columns.
+
+    Raises:
+        LocalError: a feature column is missing; names it.
+    """
+    names = booster.feature_names or []
+    missing = [name for name in names if name not in rows.columns]
+    if missing:
+        raise LocalError(f"the rows lack the model's feature columns {', '.join(missing)}")
+    matrix = xgboost.DMatrix(rows[names].to_numpy(np.float32), feature_names=names, nthread=1)
+    return booster.predict(matrix)
+
+
+def make_alerts(booster: xgboost.Booster, rows: pd.DataFrame, scores: np.ndarray, budget: float) -> pd.DataFrame:
+    """The highest-scored rows within the alert budget, with the features that raised each score most.
+
+    Args:
+        booster: the model.
+        rows: with ``row_id``, ``event_time`` and the feature columns.
+        scores: shape (n,).
+        budget: share of rows to alert on; at least one row.
+
+    Returns:
+        ``row_id, event_time, score, reason_1..3``, highest score first. A reason is a feature name and its SHAP
+        value in log-odds; only features that raise the score are reasons.
+    """
+    count = min(len(rows), max(1, int(budget * len(rows))))
+    top = np.argsort(-scores, kind="stable")[:count]
+    chosen = rows.iloc[top]
+    names = booster.feature_names or []
+    matrix = xgboost.DMatrix(chosen[names].to_numpy(np.float32), feature_names=names, nthread=1)
+    shap = booster.predict(matrix, pred_contribs=True)[:, :-1]
+    order = np.argsort(-shap, axis=1, kind="stable")[:, :REASONS]
+    alerts = chosen[["row_id", "event_time"]].reset_index(drop=True)
+    alerts["score"] = scores[top]
+    for place in range(REASONS):
+        column = order[:, place] if place < order.shape[1] else np.zeros(count, dtype=np.int64)
+        value = shap[np.arange(count), column]
+        alerts[f"reason_{place + 1}"] = [
+            f"{names[c]} {v:+.2f}" if v > 0 else "" for c, v in zip(column, value, strict=True)
+        ]
+    return alerts

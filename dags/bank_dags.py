@@ -1,0 +1,78 @@
+"""The DAGs of each bank in CROSSBANK_BANKS_DIR: features, training, scoring. Wiring only."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from airflow.sdk import DAG, Asset
+
+from dags import settings
+from dags.provider.operators import BankStepOperator, WaitForOpenRun
+
+__all__ = ["make_bank_dags"]
+
+_START = datetime(2026, 1, 1, tzinfo=UTC)
+_RETRIES = {"owner": "crossbank", "retries": 2, "retry_delay": timedelta(seconds=10)}
+
+
+def make_bank_dags(bank_id: str, config_path: str, schedule: str | None, paused: bool | None) -> list[DAG]:
+    """Makes the three DAGs of one bank.
+
+    A plain function and not ``@dag``: Airflow turns arguments of a ``@dag`` function into placeholders,
+    which would garble the assets' names.
+
+    Args:
+        bank_id: The bank; part of the DAGs' ids.
+        config_path: Path of the bank's config, handed to every task.
+        schedule: Schedule of features and scoring; None for runs by hand.
+        paused: Whether the DAGs start paused; None leaves it to Airflow.
+    """
+    features, model, alerts = (
+        Asset(name=f"crossbank_{bank_id}_{what}", uri=f"crossbank://{bank_id}/{what}")
+        for what in ("features", "model", "alerts")
+    )
+    common = {
+        "start_date": _START,
+        "catchup": False,
+        "max_active_runs": 1,
+        "is_paused_upon_creation": paused,
+        "default_args": _RETRIES,
+        "tags": ["crossbank", f"bank:{bank_id}"],
+    }
+    with DAG(f"bank_{bank_id}_features", schedule=schedule, doc_md=_FEATURES_DOC, **common) as features_dag:
+        BankStepOperator(task_id="extract", step="extract", config_path=config_path, outlets=[features])
+
+    with DAG(f"bank_{bank_id}_training", schedule=[features], doc_md=_TRAINING_DOC, **common) as training_dag:
+        wait = WaitForOpenRun(task_id="wait_for_open_run", bank_id=bank_id, config_path=config_path)
+        run = {"config_path": config_path, "run_id": "{{ ti.xcom_pull(task_ids='wait_for_open_run') }}"}
+        train = BankStepOperator(task_id="join_and_train", step="train", inlets=[features], **run)
+        evaluate = BankStepOperator(task_id="evaluate", step="evaluate", **run)
+        register = BankStepOperator(task_id="register", step="register", outlets=[model], **run)
+        wait >> train >> evaluate >> register
+
+    with DAG(f"bank_{bank_id}_scoring", schedule=schedule, doc_md=_SCORING_DOC, **common) as scoring_dag:
+        BankStepOperator(
+            task_id="score", step="score", config_path=config_path, inlets=[features, model], outlets=[alerts]
+        )
+    return [features_dag, training_dag, scoring_dag]
+
+
+_FEATURES_DOC = """
+Extracts the features of this bank's payments, as the data contract says, from its own files.
+Nothing leaves the bank. Success publishes the features asset, which starts the training DAG.
+"""
+_TRAINING_DOC = """
+Waits, without a worker slot, for a run that invites this bank; joins it; trains with the other banks
+under encryption; evaluates; votes; and puts the released model into this bank's registry.
+Every task is safe to retry or clear: the bank goes on with its own unfinished run.
+A run that the consortium aborted fails the task at once, because only a new run can help.
+If no run opens for twelve hours the DAG run is skipped.
+"""
+_SCORING_DOC = """
+Scores this bank's newest payments with the model in its registry and writes alerts with reason codes.
+Nothing leaves the bank.
+"""
+
+for _bank_id, _config_path in settings.bank_configs().items():
+    for _dag in make_bank_dags(_bank_id, _config_path, settings.daily_schedule(), settings.paused()):
+        globals()[_dag.dag_id] = _dag

@@ -1,0 +1,207 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class RunSettings(_message.Message):
+    __slots__ = ("title", "roster", "contract_fingerprint", "parameters_json", "rounds", "enrol_seconds", "step_seconds")
+    TITLE_FIELD_NUMBER: _ClassVar[int]
+    ROSTER_FIELD_NUMBER: _ClassVar[int]
+    CONTRACT_FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
+    PARAMETERS_JSON_FIELD_NUMBER: _ClassVar[int]
+    ROUNDS_FIELD_NUMBER: _ClassVar[int]
+    ENROL_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    STEP_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    title: str
+    roster: _containers.RepeatedScalarFieldContainer[str]
+    contract_fingerprint: str
+    parameters_json: str
+    rounds: int
+    enrol_seconds: int
+    step_seconds: int
+    def __init__(self, title: _Optional[str] = ..., roster: _Optional[_Iterable[str]] = ..., contract_fingerprint: _Optional[str] = ..., parameters_json: _Optional[str] = ..., rounds: _Optional[int] = ..., enrol_seconds: _Optional[int] = ..., step_seconds: _Optional[int] = ...) -> None: ...
+
+class RunEvent(_message.Message):
+    __slots__ = ("seq", "at", "bank", "text")
+    SEQ_FIELD_NUMBER: _ClassVar[int]
+    AT_FIELD_NUMBER: _ClassVar[int]
+    BANK_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    seq: int
+    at: float
+    bank: str
+    text: str
+    def __init__(self, seq: _Optional[int] = ..., at: _Optional[float] = ..., bank: _Optional[str] = ..., text: _Optional[str] = ...) -> None: ...
+
+class RunView(_message.Message):
+    __slots__ = ("run_id", "phase", "settings", "joined", "reported", "step", "rounds_done", "bytes_received", "reason", "model_sha256", "metrics_json", "created_at", "updated_at", "events")
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    PHASE_FIELD_NUMBER: _ClassVar[int]
+    SETTINGS_FIELD_NUMBER: _ClassVar[int]
+    JOINED_FIELD_NUMBER: _ClassVar[int]
+    REPORTED_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    ROUNDS_DONE_FIELD_NUMBER: _ClassVar[int]
+    BYTES_RECEIVED_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    MODEL_SHA256_FIELD_NUMBER: _ClassVar[int]
+    METRICS_JSON_FIELD_NUMBER: _ClassVar[int]
+    CREATED_AT_FIELD_NUMBER: _ClassVar[int]
+    UPDATED_AT_FIELD_NUMBER: _ClassVar[int]
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
+    run_id: str
+    phase: str
+    settings: RunSettings
+    joined: _containers.RepeatedScalarFieldContainer[str]
+    reported: _containers.RepeatedScalarFieldContainer[str]
+    step: str
+    rounds_done: int
+    bytes_received: int
+    reason: str
+    model_sha256: str
+    metrics_json: str
+    created_at: float
+    updated_at: float
+    events: _containers.RepeatedCompositeFieldContainer[RunEvent]
+    def __init__(self, run_id: _Optional[str] = ..., phase: _Optional[str] = ..., settings: _Optional[_Union[RunSettings, _Mapping]] = ..., joined: _Optional[_Iterable[str]] = ..., reported: _Optional[_Iterable[str]] = ..., step: _Optional[str] = ..., rounds_done: _Optional[int] = ..., bytes_received: _Optional[int] = ..., reason: _Optional[str] = ..., model_sha256: _Optional[str] = ..., metrics_json: _Optional[str] = ..., created_at: _Optional[float] = ..., updated_at: _Optional[float] = ..., events: _Optional[_Iterable[_Union[RunEvent, _Mapping]]] = ...) -> None: ...
+
+class RunRef(_message.Message):
+    __slots__ = ("run_id", "bank", "events_after")
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    BANK_FIELD_NUMBER: _ClassVar[int]
+    EVENTS_AFTER_FIELD_NUMBER: _ClassVar[int]
+    run_id: str
+    bank: str
+    events_after: int
+    def __init__(self, run_id: _Optional[str] = ..., bank: _Optional[str] = ..., events_after: _Optional[int] = ...) -> None: ...
+
+class AbortRequest(_message.Message):
+    __slots__ = ("run_id", "reason")
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    run_id: str
+    reason: str
+    def __init__(self, run_id: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class ListRunsRequest(_message.Message):
+    __slots__ = ("most",)
+    MOST_FIELD_NUMBER: _ClassVar[int]
+    most: int
+    def __init__(self, most: _Optional[int] = ...) -> None: ...
+
+class RunList(_message.Message):
+    __slots__ = ("runs",)
+    RUNS_FIELD_NUMBER: _ClassVar[int]
+    runs: _containers.RepeatedCompositeFieldContainer[RunView]
+    def __init__(self, runs: _Optional[_Iterable[_Union[RunView, _Mapping]]] = ...) -> None: ...
+
+class JoinRequest(_message.Message):
+    __slots__ = ("run_id", "bank", "contract_fingerprint", "he_fingerprint")
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    BANK_FIELD_NUMBER: _ClassVar[int]
+    CONTRACT_FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
+    HE_FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
+    run_id: str
+    bank: str
+    contract_fingerprint: str
+    he_fingerprint: str
+    def __init__(self, run_id: _Optional[str] = ..., bank: _Optional[str] = ..., contract_fingerprint: _Optional[str] = ..., he_fingerprint: _Optional[str] = ...) -> None: ...
+
+class KeyAnnouncement(_message.Message):
+    __slots__ = ("run_id", "bank", "x25519_public", "certificate_pem", "signature")
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    BANK_FIELD_NUMBER: _ClassVar[int]
+    X25519_PUBLIC_FIELD_NUMBER: _ClassVar[int]
+    CERTIFICATE_PEM_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    run_id: str
+    bank: str
+    x25519_public: bytes
+    certificate_pem: bytes
+    signature: bytes
+    def __init__(self, run_id: _Optional[str] = ..., bank: _Optional[str] = ..., x25519_public: _Optional[bytes] = ..., certificate_pem: _Optional[bytes] = ..., signature: _Optional[bytes] = ...) -> None: ...
+
+class SealedKey(_message.Message):
+    __slots__ = ("recipient", "box")
+    RECIPIENT_FIELD_NUMBER: _ClassVar[int]
+    BOX_FIELD_NUMBER: _ClassVar[int]
+    recipient: str
+    box: bytes
+    def __init__(self, recipient: _Optional[str] = ..., box: _Optional[bytes] = ...) -> None: ...
+
+class KeyBundle(_message.Message):
+    __slots__ = ("run_id", "bank", "public_context", "sealed", "signature")
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    BANK_FIELD_NUMBER: _ClassVar[int]
+    PUBLIC_CONTEXT_FIELD_NUMBER: _ClassVar[int]
+    SEALED_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    run_id: str
+    bank: str
+    public_context: bytes
+    sealed: _containers.RepeatedCompositeFieldContainer[SealedKey]
+    signature: bytes
+    def __init__(self, run_id: _Optional[str] = ..., bank: _Optional[str] = ..., public_context: _Optional[bytes] = ..., sealed: _Optional[_Iterable[_Union[SealedKey, _Mapping]]] = ..., signature: _Optional[bytes] = ...) -> None: ...
+
+class KeyList(_message.Message):
+    __slots__ = ("keys", "bundle")
+    KEYS_FIELD_NUMBER: _ClassVar[int]
+    BUNDLE_FIELD_NUMBER: _ClassVar[int]
+    keys: _containers.RepeatedCompositeFieldContainer[KeyAnnouncement]
+    bundle: KeyBundle
+    def __init__(self, keys: _Optional[_Iterable[_Union[KeyAnnouncement, _Mapping]]] = ..., bundle: _Optional[_Union[KeyBundle, _Mapping]] = ...) -> None: ...
+
+class StepHeader(_message.Message):
+    __slots__ = ("run_id", "bank", "step", "attempt", "chunks", "length", "he_fingerprint")
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    BANK_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    CHUNKS_FIELD_NUMBER: _ClassVar[int]
+    LENGTH_FIELD_NUMBER: _ClassVar[int]
+    HE_FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
+    run_id: str
+    bank: str
+    step: str
+    attempt: int
+    chunks: int
+    length: int
+    he_fingerprint: str
+    def __init__(self, run_id: _Optional[str] = ..., bank: _Optional[str] = ..., step: _Optional[str] = ..., attempt: _Optional[int] = ..., chunks: _Optional[int] = ..., length: _Optional[int] = ..., he_fingerprint: _Optional[str] = ...) -> None: ...
+
+class Chunk(_message.Message):
+    __slots__ = ("index", "ciphertext")
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    CIPHERTEXT_FIELD_NUMBER: _ClassVar[int]
+    index: int
+    ciphertext: bytes
+    def __init__(self, index: _Optional[int] = ..., ciphertext: _Optional[bytes] = ...) -> None: ...
+
+class SumUpload(_message.Message):
+    __slots__ = ("header", "chunk")
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    CHUNK_FIELD_NUMBER: _ClassVar[int]
+    header: StepHeader
+    chunk: Chunk
+    def __init__(self, header: _Optional[_Union[StepHeader, _Mapping]] = ..., chunk: _Optional[_Union[Chunk, _Mapping]] = ...) -> None: ...
+
+class PhaseReport(_message.Message):
+    __slots__ = ("run_id", "bank", "phase", "digest", "accept", "metrics_json", "detail")
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    BANK_FIELD_NUMBER: _ClassVar[int]
+    PHASE_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    ACCEPT_FIELD_NUMBER: _ClassVar[int]
+    METRICS_JSON_FIELD_NUMBER: _ClassVar[int]
+    DETAIL_FIELD_NUMBER: _ClassVar[int]
+    run_id: str
+    bank: str
+    phase: str
+    digest: str
+    accept: bool
+    metrics_json: str
+    detail: str
+    def __init__(self, run_id: _Optional[str] = ..., bank: _Optional[str] = ..., phase: _Optional[str] = ..., digest: _Optional[str] = ..., accept: _Optional[bool] = ..., metrics_json: _Optional[str] = ..., detail: _Optional[str] = ...) -> None: ...

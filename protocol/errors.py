@@ -1,0 +1,54 @@
+"""The error families every part shares: our fault (`LocalError`) or theirs (`RemoteError`). No handling here."""
+
+__all__ = [
+    "AggregatorUnreachable",
+    "ConfigError",
+    "CrossbankError",
+    "FieldOverflow",
+    "LocalError",
+    "ProtocolViolation",
+    "RemoteError",
+    "RunAborted",
+    "SubmissionRefused",
+    "TamperedSum",
+]
+
+
+class CrossbankError(Exception):
+    """Root of all errors that Crossbank raises on purpose; the text never holds data values or secrets."""
+
+
+class LocalError(CrossbankError):
+    """Our side is at fault: configuration, files, or a call that the protocol forbids. Fix it and call again."""
+
+
+class ConfigError(LocalError):
+    """A configuration file or option is wrong; the text names the file and the key."""
+
+
+class FieldOverflow(LocalError):
+    """A number is outside the bound announced for a secure sum; nothing was sent."""
+
+
+class RemoteError(CrossbankError):
+    """The other side is at fault, or can't be reached; the text names run, step and bank where known."""
+
+
+class AggregatorUnreachable(RemoteError):
+    """No answer from the aggregator before the deadline. Retrying is safe."""
+
+
+class ProtocolViolation(RemoteError):
+    """A peer sent what the protocol does not allow. Nothing of it was used."""
+
+
+class SubmissionRefused(RemoteError):
+    """The aggregator refused a message; the text gives its reason. Repeating the same message won't help."""
+
+
+class TamperedSum(ProtocolViolation):
+    """A secure sum came back that is not the sum of the roster's vectors. The run must be aborted."""
+
+
+class RunAborted(RemoteError):
+    """The run has ended in ABORTED; the text gives run and reason. A new run is needed."""

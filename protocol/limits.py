@@ -1,0 +1,37 @@
+"""Named caps on everything a peer controls, each with its reason. Only numbers live here."""
+
+from typing import Final
+
+__all__ = [
+    "MAX_BANKS",
+    "MAX_CHUNKS_PER_STEP",
+    "MAX_CIPHERTEXT_BYTES",
+    "MAX_DETAIL_CHARS",
+    "MAX_EVENTS_KEPT",
+    "MAX_ID_CHARS",
+    "MAX_KEY_BYTES",
+    "MAX_MESSAGE_BYTES",
+    "MAX_SETTINGS_BYTES",
+    "MIN_CIPHERTEXT_BYTES",
+]
+
+#: Banks in one roster. Also bounds the noise growth: 300 additions decrypt exactly.
+MAX_BANKS: Final = 128
+#: Characters in a bank id, run id or step name; they appear in paths, logs and HKDF info strings.
+MAX_ID_CHARS: Final = 64
+#: One BFV ciphertext of our parameters serialises to about 88.6 kB; zstd can only vary it slightly.
+MAX_CIPHERTEXT_BYTES: Final = 96 * 1024
+#: Fresh ciphertexts are incompressible; anything much smaller is not one.
+MIN_CIPHERTEXT_BYTES: Final = 64 * 1024
+#: 4096 chunks of 4094 slots: 16.7 million numbers a step, about 360 MB a bank.
+MAX_CHUNKS_PER_STEP: Final = 4096
+#: One gRPC message: one ciphertext or one key message with room for framing.
+MAX_MESSAGE_BYTES: Final = 1024 * 1024
+#: A certificate, public context, signature or sealed HE key (70 kB) with room.
+MAX_KEY_BYTES: Final = 128 * 1024
+#: The run's settings as JSON.
+MAX_SETTINGS_BYTES: Final = 256 * 1024
+#: Free text in a report or an abort reason.
+MAX_DETAIL_CHARS: Final = 2000
+#: Events kept for one run's view.
+MAX_EVENTS_KEPT: Final = 1000

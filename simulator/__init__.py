@@ -1,0 +1,1 @@
+"""Crossbank on one machine: data generator, demo, benchmark. Nothing a bank deploys."""

@@ -1,0 +1,171 @@
+"""The ``simulator`` command: thin; it parses, calls, prints."""
+
+import logging
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from protocol.errors import CrossbankError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    help="A whole consortium on this machine, for trying and measuring.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+screen = Console()
+
+
+@app.command()
+def train(
+    table: Annotated[Path, typer.Option(help="Rows of all banks: Parquet or CSV.")],
+    bank_column: Annotated[str, typer.Option(help="The column that says whose row it is.")],
+    label: Annotated[str, typer.Option(help="The column with 1 for fraud, 0 for not.")],
+    features: Annotated[str, typer.Option(help="Numeric columns to learn from, comma-separated.")],
+    out: Annotated[Path, typer.Option(help="Where model.json and report.json go.")],
+    time_column: Annotated[str | None, typer.Option(help="A time; with --train-until.")] = None,
+    train_until: Annotated[str | None, typer.Option(help="Train on rows before it, evaluate on the others.")] = None,
+    params: Annotated[
+        Path | None, typer.Option(help="YAML: XGBoost's parameter names, n_estimators and max_bin.")
+    ] = None,
+    plain: Annotated[bool, typer.Option("--plain", help="Sum in memory, without encryption; nothing is sent.")] = False,
+    in_process: Annotated[
+        bool, typer.Option("--in-process", help="Banks and aggregator as threads of this process, over TLS.")
+    ] = False,
+    alert_budget: Annotated[float, typer.Option(help="Share of rows an analyst can look at.")] = 0.005,
+    compare: Annotated[bool, typer.Option(help="Also train each bank alone, and all rows pooled.")] = True,
+) -> None:
+    """Train one model over the banks of a table: encrypted, over real processes, unless told otherwise.
+
+    Example: simulator train --table rows.parquet --bank-column bank --label is_fraud --features amount,hour --out out
+    """
+    from simulator.tables import read_table
+    from simulator.training import load_params, train_consortium
+
+    chosen = load_params(params)
+    cut = read_table(
+        table,
+        bank_column=bank_column,
+        label=label,
+        features=[name.strip() for name in features.split(",") if name.strip()],
+        time_column=time_column,
+        train_until=train_until,
+    )
+    mode = "plain" if plain else "threads" if in_process else "processes"
+    columns = (TextColumn("{task.description:28s}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
+    with Progress(*columns, TimeElapsedColumn(), console=screen) as bar:
+        task = bar.add_task(f"{len(cut.train)} banks, {mode}", total=chosen.n_estimators)
+
+        def on_progress(view: Any) -> None:
+            bar.update(task, description=f"{view.phase.lower()} {view.step}", completed=view.rounds_done)
+
+        report = train_consortium(
+            cut, chosen, out, mode=mode, alert_budget=alert_budget, compare=compare, on_progress=on_progress
+        )
+        bar.update(task, description="done", completed=chosen.n_estimators)
+    show_report(report)
+    screen.print(f"model:  {out / 'model.json'}\nreport: {out / 'report.json'}")
+
+
+def show_report(report: dict[str, Any]) -> None:
+    """Print a report's table."""
+    shown = Table("bank", "rows", "frauds", "AUC-PR alone", "consortium", "pooled", "sent")
+    per_bank = report["metrics"]["per_bank"]
+
+    def figure(metrics: dict[str, Any] | None) -> str:
+        value = (metrics or {}).get("auc_pr")
+        return "-" if value is None else f"{value:.4f}"
+
+    for bank in report["banks"]:
+        m = per_bank[bank]
+        sent = f"{report['bytes_sent_per_bank'][bank] / 1e6:.1f} MB"
+        figures = (figure(m.get("alone")), figure(m["consortium"]), figure(m.get("pooled")))
+        shown.add_row(bank, f"{report['rows'][bank]:,}", f"{report['frauds'][bank]:,}", *figures, sent)
+    everyone = (figure(report["metrics"]["consortium"]), figure(report["metrics"].get("pooled")))
+    rows, frauds = sum(report["rows"].values()), sum(report["frauds"].values())
+    shown.add_row("all", f"{rows:,}", f"{frauds:,}", "", *everyone, "")
+    screen.print(shown)
+    seconds = ", ".join(f"{name} {value:.1f} s" for name, value in report["seconds"].items())
+    screen.print(f"{report['mode']}; {seconds}; evaluated on {report['metrics']['evaluated_on']}")
+    screen.print(f"model sha256 {report['model_sha256']}")
+
+
+@app.command()
+def generate(
+    out: Annotated[Path, typer.Option(help="A folder per bank is made here.")],
+    banks: int = 4,
+    seed: int = 7,
+    days: int = 120,
+) -> None:
+    """Generate payments of several banks; see docs/generator.md for what is in them."""
+    from simulator.generator import GeneratorSettings
+    from simulator.generator import generate as make
+
+    make(GeneratorSettings(banks=banks, days=days, seed=seed), out)
+    screen.print(f"payments of {banks} banks in {out}")
+
+
+@app.command()
+def demo(
+    data: Annotated[
+        Path | None, typer.Option(help="A data set's folder instead of generated payments: card_payments, ...")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Where everything goes.")] = Path(".demo"),
+    keep: Annotated[bool, typer.Option("--keep", help="Leave Airflow and the aggregator running.")] = False,
+    trees: int = 60,
+) -> None:
+    """Show a whole consortium: banks with their Airflow DAGs, the neutral node, one model. Takes a few minutes."""
+    from simulator.demo import run_demo
+
+    run_demo(data, out, keep=keep, trees=trees)
+
+
+@app.command()
+def stop(out: Annotated[Path, typer.Option(help="The demo's folder.")] = Path(".demo")) -> None:
+    """Stop what a demo with --keep left running."""
+    from simulator.demo import stop_demo
+
+    stop_demo(out)
+
+
+@app.command()
+def bench(
+    out: Annotated[Path, typer.Option(help="Where bench.json goes.")] = Path(".bench"),
+    banks: int = 3,
+    rows: Annotated[int, typer.Option(help="Rows of each bank.")] = 100_000,
+    features: int = 30,
+    trees: int = 50,
+    repeats: int = 3,
+) -> None:
+    """Measure secure and plain federated training against pooled XGBoost, as ratios."""
+    from simulator.bench import bench as run
+
+    run(out, banks=banks, rows=rows, features=features, trees=trees, repeats=repeats)
+
+
+@app.command("bank-worker", hidden=True)
+def bank_worker(spec: Path) -> None:
+    """One simulated bank's process."""
+    from simulator.worker import main as work
+
+    work(spec)
+
+
+def main() -> None:
+    """Entry point: a known error is one line and exit code 2, never a traceback."""
+    from features.errors import DataError
+
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        app()
+    except (CrossbankError, DataError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        typer.echo("interrupted", err=True)
+        raise SystemExit(130) from None

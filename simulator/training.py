@@ -1,0 +1,326 @@
+"""`simulator train`: a whole consortium on one table, and the comparison with alone and pooled. Prints nothing."""
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import xgboost
+import yaml
+
+from aggregator.client import OperatorClient
+from aggregator.config import AggregatorConfig
+from aggregator.server import AggregatorServer
+from bank_node.boosting import BoostingParameters
+from bank_node.champion import train_champion
+from bank_node.evaluation import rank_metrics
+from bank_node.federation import BankRows
+from bank_node.plan import RunPlan
+from protocol.errors import ConfigError, LocalError, RunAborted
+from protocol.messages import RunSettings, RunView
+from protocol.run_state import Phase
+from simulator.consortium import (
+    LOOPBACK,
+    AggregatorProcess,
+    bank_files,
+    child_environment,
+    free_port,
+    make_certificates,
+    operator_files,
+)
+from simulator.tables import SimulatedTable
+from simulator.worker import BankJob, PlainConsortium, run_bank, run_job, save_job
+
+__all__ = ["federate", "load_params", "train_consortium"]
+
+Progress = Callable[[RunView], None]
+
+
+def load_params(path: Path | None) -> BoostingParameters:
+    """Read a YAML file of training parameters by XGBoost's names (plus ``n_estimators`` and ``max_bin``).
+
+    Raises:
+        ConfigError: unreadable, or an unknown or wrong parameter; names file and key.
+    """
+    if path is None:
+        return BoostingParameters.from_mapping({})
+    try:
+        document = yaml.safe_load(path.read_text()) or {}
+    except OSError as error:
+        raise ConfigError(f"parameters {path} can't be read: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"parameters {path} is not YAML") from error
+    if not isinstance(document, dict):
+        raise ConfigError(f"parameters {path} must be a mapping")
+    try:
+        return BoostingParameters.from_mapping(document)
+    except ConfigError as error:
+        raise ConfigError(f"parameters {path}: {error}") from error
+
+
+def train_consortium(
+    table: SimulatedTable,
+    params: BoostingParameters,
+    out: Path,
+    *,
+    mode: str = "processes",
+    alert_budget: float = 0.005,
+    compare: bool = True,
+    on_progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Run the consortium and write ``model.json`` and ``report.json`` into `out`.
+
+    Args:
+        table: the cut table.
+        params: training parameters.
+        out: folder for the results; made if missing.
+        mode: ``processes`` (aggregator and banks as processes over loopback TLS), ``threads`` (the same in this
+            process) or ``plain`` (sums in memory, no encryption, no network).
+        alert_budget: share of rows for recall at budget.
+        compare: also train each bank alone and all rows pooled, by XGBoost.
+        on_progress: called with the run's view about five times a second.
+
+    Returns:
+        The report.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    results, seconds = federate(table, params, out, mode=mode, alert_budget=alert_budget, on_progress=on_progress)
+    digests = {result["model_sha256"] for result in results.values()}
+    if len(digests) != 1:
+        raise LocalError(f"the banks ended with {len(digests)} different models")
+    first = next(iter(results.values()))
+    (out / "model.json").write_text(first["model_json"])
+    metrics: dict[str, Any] = {
+        "consortium": first["consortium"],
+        "per_bank": {bank: {"consortium": result["own"]} for bank, result in results.items()},
+        "evaluated_on": "the training rows (no --train-until given)" if table.in_sample else "later rows",
+    }
+    if compare:
+        started = perf_counter()
+        _compare(table, params, alert_budget, metrics)
+        seconds["comparison"] = perf_counter() - started
+    report = {
+        "model_sha256": hashlib.sha256(first["model_json"].encode()).hexdigest(),
+        "mode": {"processes": "encrypted, processes over TLS", "threads": "encrypted, threads over TLS"}.get(
+            mode, "plain, in memory"
+        ),
+        "banks": sorted(results),
+        "rows": {bank: result["rows"] for bank, result in results.items()},
+        "frauds": {bank: result["frauds"] for bank, result in results.items()},
+        "trees": first["trees"],
+        "features": list(table.feature_names),
+        "params": params.to_mapping(),
+        "seconds": {name: round(value, 3) for name, value in seconds.items()},
+        "bytes_sent_per_bank": {bank: result.get("bytes_sent", 0) for bank, result in results.items()},
+        "metrics": metrics,
+    }
+    (out / "report.json").write_text(json.dumps(report, indent=2) + "\n")
+    return report
+
+
+def federate(
+    table: SimulatedTable,
+    params: BoostingParameters,
+    out: Path,
+    *,
+    mode: str,
+    alert_budget: float,
+    on_progress: Progress | None = None,
+) -> tuple[dict[str, dict[str, Any]], dict[str, float]]:
+    """Each bank's result, and seconds by phase: the slowest bank's for each, and ``start`` for making processes."""
+    work = out / "work"
+    shutil.rmtree(work, ignore_errors=True)
+    jobs = [
+        BankJob(
+            bank=bank,
+            folder=work / bank,
+            feature_names=table.feature_names,
+            grids=table.grids,
+            train=table.train[bank],
+            test=table.test[bank],
+        )
+        for bank in table.train
+    ]
+    started = perf_counter()
+    if mode == "plain":
+        results = _run_plain(jobs, params, alert_budget)
+    elif mode == "threads":
+        results = _run_threads(jobs, params, alert_budget, table.fingerprint, work)
+    elif mode == "processes":
+        results = _run_processes(jobs, params, alert_budget, table.fingerprint, work, on_progress)
+    else:
+        raise ValueError(f"unknown mode {mode}")
+    total = perf_counter() - started
+    phases = {
+        name: max(result["seconds"].get(name, 0.0) for result in results.values())
+        for name in ("keys", "binning", "training", "evaluation")
+    }
+    seconds = {"start": max(0.0, total - sum(phases.values()))} | phases | {"total": total}
+    shutil.rmtree(work, ignore_errors=True)
+    return results, seconds
+
+
+def _settings(jobs: list[BankJob], params: BoostingParameters, alert_budget: float, fingerprint: str) -> RunSettings:
+    plan = RunPlan(params=params.to_mapping(), alert_budget=alert_budget)
+    return RunSettings(
+        title="simulated run",
+        roster=tuple(job.bank for job in jobs),
+        contract_fingerprint=fingerprint,
+        parameters_json=plan.to_json(),
+        rounds=params.n_estimators,
+        enrol_seconds=300,
+        step_seconds=600,
+    )
+
+
+def _run_plain(jobs: list[BankJob], params: BoostingParameters, alert_budget: float) -> dict[str, dict[str, Any]]:
+    consortium = PlainConsortium(len(jobs))
+
+    def one(job: BankJob) -> dict[str, Any]:
+        try:
+            job.folder.mkdir(parents=True, exist_ok=True)
+            return run_bank(job, params, alert_budget, consortium, lambda _: None)
+        except BaseException:
+            consortium.abort()
+            raise
+
+    return _in_threads(jobs, one)
+
+
+def _run_threads(
+    jobs: list[BankJob], params: BoostingParameters, alert_budget: float, fingerprint: str, work: Path
+) -> dict[str, dict[str, Any]]:
+    certificates = work / "certificates"
+    make_certificates(certificates, [job.bank for job in jobs])
+    address = f"{LOOPBACK}:{free_port()}"
+    server = AggregatorServer(
+        AggregatorConfig(
+            listen=address,
+            console=None,
+            ca=certificates / "ca.pem",
+            certificate=certificates / "aggregator.pem",
+            key=certificates / "aggregator.key",
+            store=f"sqlite:///{work / 'aggregator.db'}",
+        )
+    )
+    server.start()
+    try:
+        with OperatorClient(address, operator_files(certificates)) as client:
+            run_id = client.open_run(_settings(jobs, params, alert_budget, fingerprint))
+
+        def one(job: BankJob) -> dict[str, Any]:
+            try:
+                files = bank_files(certificates, job.bank)
+                return run_job(job, address, files, run_id, fingerprint, lambda _: None)
+            except BaseException as error:
+                server.coordinator.abort_run(run_id, f"bank {job.bank} failed: {type(error).__name__}")
+                raise
+
+        return _in_threads(jobs, one)
+    finally:
+        server.stop()
+
+
+def _in_threads(jobs: list[BankJob], work: Callable[[BankJob], dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    with ThreadPoolExecutor(len(jobs)) as pool:
+        futures = {job.bank: pool.submit(work, job) for job in jobs}
+    errors = [e for f in futures.values() if (e := f.exception()) is not None]
+    for error in sorted(errors, key=lambda e: isinstance(e, RunAborted | threading.BrokenBarrierError)):
+        raise error
+    return {bank: future.result() for bank, future in futures.items()}
+
+
+def _run_processes(
+    jobs: list[BankJob],
+    params: BoostingParameters,
+    alert_budget: float,
+    fingerprint: str,
+    work: Path,
+    on_progress: Progress | None,
+) -> dict[str, dict[str, Any]]:
+    certificates = work / "certificates"
+    make_certificates(certificates, [job.bank for job in jobs])
+    node = AggregatorProcess(work / "node", certificates)
+    node.start()
+    workers: dict[str, subprocess.Popen[bytes]] = {}
+    try:
+        with OperatorClient(node.address, operator_files(certificates)) as client:
+            run_id = client.open_run(_settings(jobs, params, alert_budget, fingerprint))
+            for job in jobs:
+                save_job(job)
+                workers[job.bank] = _start_worker(job, certificates, node.address, run_id, fingerprint)
+            while any(worker.poll() is None for worker in workers.values()):
+                for bank, worker in workers.items():
+                    if worker.poll() not in (None, 0):
+                        tail = (work / bank / "worker.log").read_text().strip().splitlines()[-1:]
+                        raise LocalError(f"bank {bank} failed: {''.join(tail)}")
+                if on_progress is not None:
+                    on_progress(client.get_run(run_id, 1 << 61))
+                time.sleep(0.2)
+            if on_progress is not None:
+                on_progress(client.get_run(run_id, 1 << 61))
+            for bank, worker in workers.items():
+                if worker.returncode != 0:
+                    tail = (work / bank / "worker.log").read_text().strip().splitlines()[-1:]
+                    raise LocalError(f"bank {bank} failed: {''.join(tail)}")
+            if client.get_run(run_id).phase != Phase.RELEASED:
+                raise LocalError(f"run {run_id} was not released")
+        return {job.bank: json.loads((job.folder / "result.json").read_text()) for job in jobs}
+    finally:
+        for worker in workers.values():
+            if worker.poll() is None:
+                worker.kill()
+                worker.wait()
+        node.stop()
+
+
+def _start_worker(
+    job: BankJob, certificates: Path, address: str, run_id: str, fingerprint: str
+) -> subprocess.Popen[bytes]:
+    files = bank_files(certificates, job.bank)
+    spec = {
+        "bank": job.bank,
+        "address": address,
+        "run_id": run_id,
+        "fingerprint": fingerprint,
+        "ca": str(files.ca),
+        "certificate": str(files.certificate),
+        "key": str(files.key),
+    }
+    path = job.folder / "spec.json"
+    path.write_text(json.dumps(spec))
+    with (job.folder / "worker.log").open("wb") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "simulator", "bank-worker", str(path)],
+            stdout=log,
+            stderr=log,
+            stdin=subprocess.DEVNULL,
+            env=child_environment(),
+        )
+
+
+def _compare(table: SimulatedTable, params: BoostingParameters, budget: float, metrics: dict[str, Any]) -> None:
+    names = list(table.feature_names)
+
+    def judged(booster: xgboost.Booster | None, rows: BankRows) -> dict[str, Any] | None:
+        if booster is None:
+            return None
+        margins = booster.predict(xgboost.DMatrix(rows.columns, feature_names=names), output_margin=True)
+        return rank_metrics(rows.labels, np.asarray(margins), budget).to_mapping()
+
+    pooled = table.pooled(table.train)
+    champion = train_champion(pooled.columns, pooled.labels, params, names, threads=0)
+    metrics["pooled"] = judged(champion, table.pooled(table.test))
+    for bank, rows in table.train.items():
+        alone = train_champion(rows.columns, rows.labels, params, names, threads=0)
+        metrics["per_bank"][bank]["alone"] = judged(alone, table.test[bank])
+        metrics["per_bank"][bank]["pooled"] = judged(champion, table.test[bank])

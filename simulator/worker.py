@@ -1,0 +1,163 @@
+"""One simulated bank: takes its shard through a run. In its own process it is ``python -m simulator bank-worker``."""
+
+import json
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bank_node.boosting import BoostingParameters
+from bank_node.client import BankClient
+from bank_node.config import AggregatorAddress
+from bank_node.federation import BankRows, Consortium, evaluate_model, train_model
+from bank_node.identity import Identity
+from bank_node.plan import RunPlan
+from bank_node.session import RunSession
+from protocol.channel import TlsFiles
+from protocol.run_state import Phase
+
+__all__ = ["BankJob", "PlainConsortium", "load_job", "run_bank", "run_job", "save_job"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BankJob:
+    """What one simulated bank needs."""
+
+    bank: str
+    folder: Path
+    feature_names: tuple[str, ...]
+    grids: tuple[npt.NDArray[np.float64], ...]
+    train: BankRows
+    test: BankRows
+
+
+def save_job(job: BankJob) -> None:
+    """Write a bank's shard into its folder, for its process."""
+    job.folder.mkdir(parents=True, exist_ok=True)
+    arrays = {f"grid_{i}": grid for i, grid in enumerate(job.grids)}
+    np.savez(
+        job.folder / "rows.npz",
+        train_columns=job.train.columns,
+        train_labels=job.train.labels,
+        test_columns=job.test.columns,
+        test_labels=job.test.labels,
+        names=np.array(job.feature_names),
+        **arrays,
+    )
+
+
+def load_job(folder: Path, bank: str) -> BankJob:
+    """Read what `save_job` wrote."""
+    with np.load(folder / "rows.npz", allow_pickle=False) as file:
+        names = tuple(str(name) for name in file["names"])
+        return BankJob(
+            bank=bank,
+            folder=folder,
+            feature_names=names,
+            grids=tuple(file[f"grid_{i}"] for i in range(len(names))),
+            train=BankRows(columns=file["train_columns"], labels=file["train_labels"]),
+            test=BankRows(columns=file["test_columns"], labels=file["test_labels"]),
+        )
+
+
+def run_bank(
+    job: BankJob, params: BoostingParameters, alert_budget: float, consortium: Consortium, log: Callable[[str], None]
+) -> dict[str, Any]:
+    """Train and evaluate over any consortium; the same code for every mode."""
+    model = train_model(job.train, job.feature_names, job.grids, params, consortium, job.folder, log)
+    started = perf_counter()
+    everyone, own = evaluate_model(model, job.test, alert_budget, consortium)
+    return {
+        "model_sha256": model.sha256,
+        "model_json": model.model_json.decode(),
+        "trees": len(model.trees),
+        "rows": len(job.train.labels),
+        "frauds": int(job.train.labels.sum()),
+        "consortium": everyone.to_mapping(),
+        "own": own.to_mapping(),
+        "seconds": model.seconds | {"evaluation": perf_counter() - started},
+    }
+
+
+def run_job(
+    job: BankJob, address: str, files: TlsFiles, run_id: str, fingerprint: str, log: Callable[[str], None]
+) -> dict[str, Any]:
+    """Take one bank through a run at a real aggregator, over mutual TLS, encrypted."""
+    node = AggregatorAddress(address=address, ca=files.ca, certificate=files.certificate, key=files.key)
+    client = BankClient(node, job.bank)
+    try:
+        session = RunSession(client, Identity(files, job.bank), run_id, job.folder, log)
+        plan = RunPlan.from_json(session.view.settings.parameters_json)
+        session.join(fingerprint)
+        # The wait for slower starters is no part of the protocol's cost.
+        session.wait_for(Phase.KEYING)
+        started = perf_counter()
+        session.exchange_keys()
+        keying = perf_counter() - started
+        result = run_bank(job, plan.boosting, plan.alert_budget, session, log)
+        session.report(Phase.VOTING, result["model_sha256"])
+        session.end()
+        result["bytes_sent"] = session.bytes_sent
+        result["seconds"] = {"keys": keying} | result["seconds"]
+        return result
+    finally:
+        client.close()
+
+
+def main(spec_path: Path) -> None:
+    """The process: reads its spec, runs, writes ``result.json`` next to it."""
+    spec = json.loads(spec_path.read_text())
+    folder = spec_path.parent
+    files = TlsFiles(ca=Path(spec["ca"]), certificate=Path(spec["certificate"]), key=Path(spec["key"]))
+    result = run_job(
+        load_job(folder, spec["bank"]),
+        spec["address"],
+        files,
+        spec["run_id"],
+        spec["fingerprint"],
+        lambda text: print(f"{spec['bank']}: {text}", flush=True),
+    )
+    (folder / "result.json").write_text(json.dumps(result))
+
+
+class PlainConsortium:
+    """Sums in memory among threads of this process, unencrypted. Nothing of it can reach a network."""
+
+    def __init__(self, banks: int) -> None:
+        self._barrier = threading.Barrier(banks)
+        self._lock = threading.Lock()
+        self._totals: dict[str, npt.NDArray[np.int64]] = {}
+        self._read: dict[str, int] = {}
+        self._banks = banks
+
+    def secure_sum(self, step: str, vector: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """The sum over all threads' vectors."""
+        with self._lock:
+            if step in self._totals:
+                self._totals[step] += vector
+            else:
+                self._totals[step] = vector.astype(np.int64, copy=True)
+                self._read[step] = 0
+        self._barrier.wait()
+        total = self._totals[step]
+        with self._lock:
+            self._read[step] += 1
+            if self._read[step] == self._banks:
+                del self._totals[step], self._read[step]
+        return total
+
+    def report(self, phase: Phase, digest: str, *, metrics_json: str = "") -> None:
+        """All threads' digests are compared by the caller at the end."""
+
+    def reached(self, phase: Phase) -> bool:
+        """Never: nothing is resumed in memory."""
+        return False
+
+    def abort(self) -> None:
+        """Release threads that wait for one that failed."""
+        self._barrier.abort()

@@ -1,0 +1,111 @@
+"""Fixtures that several folders of tests share: a real aggregator on loopback, and banks that dial it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aggregator.client import OperatorClient
+from aggregator.config import AggregatorConfig
+from aggregator.server import AggregatorServer
+from bank_node.client import BankClient
+from bank_node.config import AggregatorAddress
+from bank_node.identity import Identity
+from bank_node.plan import RunPlan
+from bank_node.session import RunSession
+from protocol.messages import RunSettings
+from simulator.consortium import LOOPBACK, bank_files, free_port, make_certificates, operator_files
+
+BANKS = ["alder_bank", "birch_bank", "cedar_bank"]
+FINGERPRINT = "ab" * 32
+
+
+@dataclass
+class Node:
+    """A served aggregator and the certificates of its parties."""
+
+    folder: Path
+    address: str
+    server: AggregatorServer
+    sessions: list[RunSession] = field(default_factory=list)
+
+    @property
+    def certificates(self) -> Path:
+        return self.folder / "certificates"
+
+    def operator(self) -> OperatorClient:
+        return OperatorClient(self.address, operator_files(self.certificates))
+
+    def settings(self, banks: list[str] | None = None, **changes: Any) -> RunSettings:
+        fields: dict[str, Any] = {
+            "title": "test",
+            "roster": tuple(banks or BANKS),
+            "contract_fingerprint": FINGERPRINT,
+            "parameters_json": RunPlan(params={"n_estimators": 2}).to_json(),
+            "rounds": 2,
+            "enrol_seconds": 60,
+            "step_seconds": 60,
+        }
+        return RunSettings(**(fields | changes))
+
+    def open(self, banks: list[str] | None = None, **changes: Any) -> str:
+        with self.operator() as client:
+            return client.open_run(self.settings(banks, **changes))
+
+    def client(self, bank: str, patience_seconds: float = 5.0) -> BankClient:
+        files = bank_files(self.certificates, bank)
+        node = AggregatorAddress(address=self.address, ca=files.ca, certificate=files.certificate, key=files.key)
+        return BankClient(node, bank, patience_seconds=patience_seconds)
+
+    def session(self, bank: str, run_id: str) -> RunSession:
+        identity = Identity(bank_files(self.certificates, bank), bank)
+        session = RunSession(self.client(bank), identity, run_id, self.folder / bank / run_id, lambda _: None)
+        self.sessions.append(session)
+        return session
+
+
+def in_parallel(banks: list[str], work: Callable[[str], Any]) -> dict[str, Any]:
+    """Run `work(bank)` for all banks at once; the first error is raised."""
+    with ThreadPoolExecutor(len(banks)) as pool:
+        futures = {bank: pool.submit(work, bank) for bank in banks}
+    return {bank: future.result() for bank, future in futures.items()}
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[Node]:
+    certificates = tmp_path / "certificates"
+    make_certificates(certificates, [*BANKS, "dune_bank", "elm_bank"])
+    address = f"{LOOPBACK}:{free_port()}"
+    server = AggregatorServer(
+        AggregatorConfig(
+            listen=address,
+            console=None,
+            ca=certificates / "ca.pem",
+            certificate=certificates / "aggregator.pem",
+            key=certificates / "aggregator.key",
+            store=f"sqlite:///{tmp_path / 'aggregator.db'}",
+        )
+    )
+    server.start()
+    made = Node(folder=tmp_path, address=address, server=server)
+    yield made
+    for session in made.sessions:
+        session.client.close()
+    server.stop()
+
+
+@pytest.fixture(autouse=True)
+def no_stray_threads_fail_silently() -> Iterator[None]:
+    """An exception in a thread must fail the test that started it."""
+    failures: list[str] = []
+    before = threading.excepthook
+    threading.excepthook = lambda args: failures.append(f"{args.thread}: {args.exc_type.__name__}: {args.exc_value}")
+    yield
+    threading.excepthook = before
+    assert not failures, failures

@@ -1,0 +1,171 @@
+"""The DAG files: they import, make the expected DAGs per bank, stay light, and keep banks apart."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+DAGS = ROOT / "dags"
+HEAVY = ("xgboost", "numba", "tenseal", "pandas", "numpy", "sklearn", "duckdb", "ibis", "grpc", "bank_node")
+
+
+@pytest.fixture
+def dagbag(banks_dir: Path, operator_config: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setenv("CROSSBANK_BANKS_DIR", str(banks_dir))
+    monkeypatch.setenv("CROSSBANK_CONSORTIUM_CONFIG", str(operator_config))
+    monkeypatch.delenv("CROSSBANK_DAILY_SCHEDULE", raising=False)
+    from airflow.dag_processing.dagbag import DagBag
+
+    return DagBag(dag_folder=str(DAGS))
+
+
+def _edges(dag: Any) -> set[tuple[str, str]]:
+    return {(task.task_id, down) for task in dag.tasks for down in task.downstream_task_ids}
+
+
+def test_dagbag_has_every_dag_and_no_error(dagbag: Any) -> None:
+    assert dagbag.import_errors == {}
+    expected = {
+        f"bank_{bank}_{dag}" for bank in ("alpha", "beta") for dag in ("features", "training", "scoring")
+    }
+    assert set(dagbag.dags) == expected | {"consortium_run"}
+
+
+def test_training_chain(dagbag: Any) -> None:
+    dag = dagbag.dags["bank_alpha_training"]
+    assert _edges(dag) == {
+        ("wait_for_open_run", "join_and_train"),
+        ("join_and_train", "evaluate"),
+        ("evaluate", "register"),
+    }
+    for task in dag.tasks:
+        assert task.retries == 2
+        assert task.owner == "crossbank"
+    assert dag.max_active_runs == 1
+
+
+def test_consortium_chain(dagbag: Any) -> None:
+    dag = dagbag.dags["consortium_run"]
+    assert _edges(dag) == {("open_run", "wait_for_roster"), ("wait_for_roster", "watch"), ("watch", "report")}
+    assert dag.get_task("report").trigger_rule == "all_done"
+    assert dag.params["settings"]["params"] == {"n_estimators": 7, "max_depth": 3}
+
+
+def test_training_is_scheduled_by_the_own_features_asset_only(dagbag: Any) -> None:
+    for bank, other in (("alpha", "beta"), ("beta", "alpha")):
+        features, training = dagbag.dags[f"bank_{bank}_features"], dagbag.dags[f"bank_{bank}_training"]
+        (outlet,) = features.get_task("extract").outlets
+        assert outlet.uri == f"crossbank://{bank}/features"
+        (asset,) = training.timetable.asset_condition.objects
+        assert asset.uri == outlet.uri
+        for dag_id in ("features", "training", "scoring"):
+            for task in dagbag.dags[f"bank_{bank}_{dag_id}"].tasks:
+                assert Path(task.config_path).name == f"{bank}.yaml"
+                assert other not in task.config_path.rsplit("/", 1)[-1]
+
+
+def test_dags_do_not_catch_up_and_say_what_they_do(dagbag: Any) -> None:
+    for dag in dagbag.dags.values():
+        assert dag.catchup is False
+        assert "crossbank" in dag.tags
+        assert dag.doc_md and len(dag.doc_md) > 50
+
+
+def test_dags_survive_serialisation(dagbag: Any) -> None:
+    from airflow.serialization.serialized_objects import DagSerialization
+
+    for dag in dagbag.dags.values():
+        again = DagSerialization.from_dict(json.loads(json.dumps(DagSerialization.to_dict(dag))))
+        assert again.task_ids == dag.task_ids
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [(None, "0 0 * * *"), ("30 2 * * *", "30 2 * * *"), ("none", "None")]
+)
+def test_daily_schedule_is_configurable(
+    banks_dir: Path, monkeypatch: pytest.MonkeyPatch, value: str | None, expected: str
+) -> None:
+    from dags import settings
+    from dags.bank_dags import make_bank_dags
+
+    environ = {} if value is None else {"CROSSBANK_DAILY_SCHEDULE": value}
+    features, _, scoring = make_bank_dags("alpha", "alpha.yaml", settings.daily_schedule(environ), True)
+    for dag in (features, scoring):
+        assert getattr(dag.timetable, "expression", str(dag.schedule)) in (expected, value, "@daily")
+    assert (features.schedule is None) is (value == "none")
+    assert features.is_paused_upon_creation is True
+
+
+def test_parsing_imports_nothing_heavy(banks_dir: Path, operator_config: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys, json, dags.bank_dags, dags.consortium_dags, dags.provider.triggers, dags.provider.hook\n"
+        f"print(json.dumps([name for name in {HEAVY!r} if name in sys.modules]))\n"
+        "print(json.dumps([name for name in dir(dags.bank_dags) if name.startswith('bank_')]))"
+    )
+    environ = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "CROSSBANK_BANKS_DIR": str(banks_dir),
+        "CROSSBANK_CONSORTIUM_CONFIG": str(operator_config),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environ, cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    heavy, dag_names = (json.loads(line) for line in done.stdout.splitlines()[-2:])
+    assert heavy == []
+    assert len(dag_names) == 6
+
+
+def test_no_environment_means_no_dags(monkeypatch: pytest.MonkeyPatch) -> None:
+    from dags import settings
+
+    assert settings.bank_configs({}) == {}
+    assert settings.consortium_config({}) is None
+    assert settings.paused({}) is None
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ("events: x\n", "needs a bank_id"),
+        ("bank_id: 'a b'\n", "needs a bank_id"),
+        ("- 1\n", "must hold a mapping"),
+        ("bank_id: [secret\n", "not valid YAML at line"),
+    ],
+)
+def test_a_wrong_bank_config_names_the_file_and_not_its_content(
+    tmp_path: Path, content: str, text: str
+) -> None:
+    from dags.settings import SettingsError, bank_configs
+
+    (tmp_path / "x.yaml").write_text(content)
+    with pytest.raises(SettingsError, match=text) as caught:
+        bank_configs({"CROSSBANK_BANKS_DIR": str(tmp_path)})
+    assert "x.yaml" in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+def test_two_configs_of_one_bank_are_refused(tmp_path: Path, write_bank: Callable[..., Path]) -> None:
+    from dags.settings import SettingsError, bank_configs
+
+    write_bank(tmp_path, "alpha", "one")
+    write_bank(tmp_path, "alpha", "two")
+    with pytest.raises(SettingsError, match=r"one\.yaml and .*two\.yaml both have the bank_id alpha"):
+        bank_configs({"CROSSBANK_BANKS_DIR": str(tmp_path)})
+
+
+def test_a_missing_folder_and_a_wrong_word_are_named(tmp_path: Path) -> None:
+    from dags.settings import SettingsError, bank_configs, paused
+
+    with pytest.raises(SettingsError, match="CROSSBANK_BANKS_DIR"):
+        bank_configs({"CROSSBANK_BANKS_DIR": str(tmp_path / "none")})
+    with pytest.raises(SettingsError, match="CROSSBANK_DAGS_PAUSED"):
+        paused({"CROSSBANK_DAGS_PAUSED": "maybe"})
