@@ -197,17 +197,17 @@ class AirflowRest:
             raise
 
     def task_log(self, dag_id: str, run_id: str, task_id: str, try_number: int = 1) -> list[str]:
-        """Returns the message of every line in the log of one attempt of one task, oldest first."""
+        """Returns the lines of the log of one attempt of one task, oldest first.
+
+        An exception adds one line for its type and text; Airflow's frames and folding marks are left out.
+        """
         body = self._send(
             "GET",
             f"{self._run_path(dag_id, run_id)}/taskInstances/{quote(task_id)}/logs/{try_number}",
             params={"full_content": "true"},
             headers={"accept": "application/json"},
         )
-        lines = []
-        for entry in body["content"]:
-            lines.append(str(entry["event"]) if isinstance(entry, dict) else str(entry))
-        return lines
+        return [line for entry in body["content"] for line in _log_lines(entry)]
 
     def wait(
         self,
@@ -308,6 +308,16 @@ class AirflowRest:
                     status=response.status_code,
                 )
             return response.json() if response.content else {}
+
+
+def _log_lines(entry: Any) -> list[str]:
+    """Returns what one entry of a task log says, as lines."""
+    if not isinstance(entry, dict):
+        return [str(entry)]
+    lines = [] if str(entry["event"]).startswith(("::group::", "::endgroup::")) else [str(entry["event"])]
+    for error in entry.get("error_detail") or ():
+        lines.append(f"{error.get('exc_type')}: {error.get('exc_value')}")
+    return lines
 
 
 def _reason(response: httpx.Response) -> str:

@@ -15,6 +15,7 @@ from bank_node.boosting.binning import BinnedRows, Cuts, SecureSum, check_labels
 from bank_node.boosting.errors import BoostingError, RowError, SumError
 from bank_node.boosting.gradients import BITS_OF_SUM, base_margin, fraction_bits, logistic_gradients
 from bank_node.boosting.histogram import SlotLayout, build_histograms
+from bank_node.boosting.kernels import kernel
 from bank_node.boosting.parameters import BoostingParameters
 from bank_node.boosting.partition import partition_rows
 from bank_node.boosting.splitting import SplitRules, Splits, find_splits, node_weight
@@ -102,6 +103,19 @@ def _check_missing(binned: BinnedRows) -> None:
             )
 
 
+@kernel
+def _add_leaves(
+    rows: npt.NDArray[np.uint32],
+    begins: Integers,
+    ends: Integers,
+    values: npt.NDArray[np.float32],
+    margins: npt.NDArray[np.float32],
+) -> None:
+    for leaf in range(begins.shape[0]):
+        for position in range(begins[leaf], ends[leaf]):
+            margins[rows[position]] += values[leaf]
+
+
 @dataclass(slots=True)
 class _Nodes:
     """The growing tree, one list a property; see `Tree`."""
@@ -166,6 +180,7 @@ class _Grower:
     rules: SplitRules
     secure_sum: SecureSum
     bins: npt.NDArray[np.uint8]
+    columns: npt.NDArray[np.uint8]
     missing_bins: Integers
     rows: npt.NDArray[np.uint32]
     spare: npt.NDArray[np.uint32]
@@ -175,13 +190,15 @@ class _Grower:
         """Sets up for the rows of one bank."""
         layout = SlotLayout.of(binned.cuts)
         whole = layout.features.size == binned.cuts.n_features
+        bins = np.ascontiguousarray(binned.bins if whole else binned.bins[:, layout.features])
         return cls(
             cuts=binned.cuts,
             params=params,
             layout=layout,
             rules=SplitRules.of(params, bits),
             secure_sum=secure_sum,
-            bins=np.ascontiguousarray(binned.bins if whole else binned.bins[:, layout.features]),
+            bins=bins,
+            columns=np.ascontiguousarray(bins.T),
             missing_bins=binned.cuts.n_bins[layout.features],
             rows=np.empty(binned.n_rows, dtype=np.uint32),
             spare=np.empty(binned.n_rows, dtype=np.uint32),
@@ -208,9 +225,9 @@ class _Grower:
             if level.size == 0:
                 break
         tree = nodes.finish(self.rules, self.params.eta)
-        for i in range(tree.n_nodes):
-            if tree.left[i] < 0:
-                margins[self.rows[nodes.begin[i] : nodes.end[i]]] += tree.value[i]
+        leaves = np.flatnonzero(tree.left < 0)
+        begins, ends = np.array(nodes.begin, dtype=np.int64)[leaves], np.array(nodes.end, dtype=np.int64)[leaves]
+        _add_leaves(self.rows, begins, ends, tree.value[leaves], margins)
         return tree
 
     def _root(self, step: str, gradients: Integers) -> tuple[Integers, Integers]:
@@ -230,7 +247,7 @@ class _Grower:
         begins = np.array([nodes.begin[i] for i in parents], dtype=np.int64)
         ends = np.array([nodes.end[i] for i in parents], dtype=np.int64)
         middles = partition_rows(
-            self.bins,
+            self.columns,
             self.rows,
             begins,
             ends,

@@ -10,7 +10,7 @@ __all__ = ["partition_rows", "partition_rows_naive"]
 
 @kernel
 def _partition(
-    bins: npt.NDArray[np.uint8],
+    columns: npt.NDArray[np.uint8],
     rows: npt.NDArray[np.uint32],
     begins: npt.NDArray[np.int64],
     ends: npt.NDArray[np.int64],
@@ -22,27 +22,28 @@ def _partition(
     middles: npt.NDArray[np.int64],
 ) -> None:
     for node in range(begins.shape[0]):
-        f, split, missing = features[node], split_bins[node], missing_bins[node]
+        column = columns[features[node]]
+        split, missing = split_bins[node], missing_bins[node]
         missing_left = default_left[node] == 1
         write = begins[node]
-        n_right = 0
+        n_right = np.int64(0)
         for position in range(begins[node], ends[node]):
+            # Both sides are written and one of them is kept: a branch here is taken at random and so slow.
+            # `write` never runs ahead of `position`, so no unread row is lost.
             row = rows[position]
-            b = np.int64(bins[row, f])
-            goes_left = missing_left if b == missing else b <= split
-            if goes_left:
-                rows[write] = row
-                write += 1
-            else:
-                spare[n_right] = row
-                n_right += 1
+            b = np.int64(column[row])
+            goes_left = np.int64(missing_left if b == missing else b <= split)
+            rows[write] = row
+            spare[n_right] = row
+            write += goes_left
+            n_right += 1 - goes_left
         middles[node] = write
         for position in range(n_right):
             rows[write + position] = spare[position]
 
 
 def partition_rows(
-    bins: npt.NDArray[np.uint8],
+    columns: npt.NDArray[np.uint8],
     rows: npt.NDArray[np.uint32],
     begins: npt.NDArray[np.int64],
     ends: npt.NDArray[np.int64],
@@ -55,13 +56,13 @@ def partition_rows(
     """Reorders `rows` so that each split node's left rows come first; the order within a side is kept.
 
     Args:
-        bins: uint8 (n, u), row-major.
+        columns: uint8 (u, n), the bins feature by feature: a split reads one feature of many rows.
         rows: uint32 (n,), row numbers grouped by node; changed in place.
         begins: int64 (k,), where each split node begins in `rows`.
         ends: int64 (k,), and ends (not included).
-        features: int64 (k,), column of `bins` that splits the node.
+        features: int64 (k,), row of `columns` that splits the node.
         split_bins: int64 (k,), rows with bin <= this go left.
-        missing_bins: int64 (k,), the bin that stands for missing in that column.
+        missing_bins: int64 (k,), the bin that stands for missing in that feature.
         default_left: uint8 (k,), whether missing goes left.
         spare: uint32 (n,), room to work in.
 
@@ -69,12 +70,12 @@ def partition_rows(
         int64 (k,), where each right child begins. Cost: one look at each row of the split nodes.
     """
     middles = np.empty(begins.size, dtype=np.int64)
-    _partition(bins, rows, begins, ends, features, split_bins, missing_bins, default_left, spare, middles)
+    _partition(columns, rows, begins, ends, features, split_bins, missing_bins, default_left, spare, middles)
     return middles
 
 
 def partition_rows_naive(
-    bins: npt.NDArray[np.uint8],
+    columns: npt.NDArray[np.uint8],
     rows: npt.NDArray[np.uint32],
     begins: npt.NDArray[np.int64],
     ends: npt.NDArray[np.int64],
@@ -87,9 +88,10 @@ def partition_rows_naive(
     out = rows.copy()
     middles = []
     for k in range(begins.size):
-        left, right = [], []
+        left: list[np.uint32] = []
+        right: list[np.uint32] = []
         for row in rows[begins[k] : ends[k]]:
-            b = int(bins[row, features[k]])
+            b = int(columns[features[k], row])
             goes_left = bool(default_left[k]) if b == missing_bins[k] else b <= split_bins[k]
             (left if goes_left else right).append(row)
         out[begins[k] : ends[k]] = left + right

@@ -1,7 +1,7 @@
 """A trained tree, its use on rows, and its checkpoint; it neither trains nor knows XGBoost's file formats."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -91,10 +91,7 @@ def _leaf_of_binned(
         while left[node] >= 0:
             f = feature[node]
             b = np.int64(bins[i, f])
-            if b == missing_bins[f]:
-                goes_left = default_left[node] == 1
-            else:
-                goes_left = b <= split_bin[node]
+            goes_left = default_left[node] == 1 if b == missing_bins[f] else b <= split_bin[node]
             node = left[node] if goes_left else right[node]
         out[i] = node
 
@@ -154,10 +151,7 @@ def _add_margins(
             while left[root + node] >= 0:
                 at = root + node
                 x = columns[i, feature[at]]
-                if x != x:
-                    goes_left = default_left[at] == 1
-                else:
-                    goes_left = x < threshold[at]
+                goes_left = default_left[at] == 1 if x != x else x < threshold[at]
                 node = np.int64(left[at]) if goes_left else np.int64(right[at])
             margin = np.float32(margin + value[root + node])
         margins[i] = margin
@@ -186,11 +180,17 @@ def predict_margin(
     margins = np.full(columns.shape[0], base_margin(base_score), dtype=np.float32)
     if trees:
         sizes = np.array([tree.n_nodes for tree in trees], dtype=np.int64)
-        joined = [
-            np.concatenate([getattr(tree, name) for tree in trees])
-            for name in ("left", "right", "feature", "threshold", "default_left", "value")
-        ]
-        _add_margins(columns, np.cumsum(sizes) - sizes, *joined, margins)
+        _add_margins(
+            columns,
+            np.cumsum(sizes) - sizes,
+            np.concatenate([tree.left for tree in trees]),
+            np.concatenate([tree.right for tree in trees]),
+            np.concatenate([tree.feature for tree in trees]),
+            np.concatenate([tree.threshold for tree in trees]),
+            np.concatenate([tree.default_left for tree in trees]),
+            np.concatenate([tree.value for tree in trees]),
+            margins,
+        )
     return margins
 
 
@@ -231,7 +231,6 @@ def trees_from_bytes(data: bytes) -> list[Tree]:
     n_nodes = int(ends[-1]) if ends.size else 0
     for name, dtype in _DTYPES.items():
         if arrays[name].dtype != dtype or arrays[name].shape != (n_nodes,):
-            raise BoostingError(f"the checkpoint of the trees has a wrong array {name}; remove it and join the run again")
-    assert [field.name for field in fields(Tree)] == list(_DTYPES)
+            raise BoostingError(f"the checkpoint of the trees has a wrong array {name}; remove it and join again")
     pieces = {name: np.split(arrays[name], ends[:-1]) for name in _DTYPES} if ends.size else {}
     return [Tree(**{name: pieces[name][i] for name in _DTYPES}) for i in range(ends.size)]

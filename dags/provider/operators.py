@@ -30,14 +30,13 @@ _DAY: Final = 86_400.0
 
 
 @contextmanager
-def _no_retry_where_useless() -> Iterator[None]:
-    """Turns errors that a retry cannot mend into AirflowFailException, with the same text."""
-    from features.errors import DataError
+def _no_retry_where_useless(*kinds: type[Exception]) -> Iterator[None]:
+    """Turns errors that no retry mends, ``kinds`` among them, into AirflowFailException with their text."""
     from protocol.errors import LocalError, RunAborted, SubmissionRefused, TamperedSum
 
     try:
         yield
-    except (SettingsError, DataError, LocalError, RunAborted, SubmissionRefused, TamperedSum) as error:
+    except (SettingsError, LocalError, RunAborted, SubmissionRefused, TamperedSum, *kinds) as error:
         raise AirflowFailException(f"{type(error).__name__}: {error}") from error
 
 
@@ -275,11 +274,12 @@ class BankStepOperator(BaseOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Runs the step; what it reports goes to the task's log as it happens."""
         from bank_node import pipeline
+        from features.errors import DataError
 
         function: Callable[..., dict[str, Any]] = getattr(pipeline, self.step)
         arguments = (self.config_path,) if self.run_id is None else (self.config_path, self.run_id)
         begun = time.monotonic()
-        with _no_retry_where_useless():
+        with _no_retry_where_useless(DataError):
             result = function(*arguments, log=self._report)
         self.log.info("%s finished in %.1f s", self.step, time.monotonic() - begun)
         return result

@@ -121,15 +121,18 @@ def test_wait_that_takes_too_long_names_the_open_tasks() -> None:
 
 
 def test_failure_shows_the_end_of_the_log() -> None:
+    error = {"exc_type": "ValueError", "exc_value": "the reason"}
+    content = [{"event": "one"}, {"event": "Task failed", "error_detail": [error]}, {"event": "::endgroup::"}]
+
     def handler(request: httpx.Request) -> httpx.Response:
         if request.url.path.endswith("/taskInstances"):
             return httpx.Response(200, json=_tasks("success", "failed"))
-        return httpx.Response(200, json={"content": [{"event": "one"}, {"event": "the reason"}]})
+        return httpx.Response(200, json={"content": content})
 
     rest, _ = _rest(handler)
     text = rest.failure("d", "r", lines=1)
     assert "d.t1 failed" in text
-    assert "the reason" in text
+    assert "ValueError: the reason" in text
     assert "one" not in text
 
 

@@ -1,0 +1,265 @@
+"""The data contract: what the banks agree a payments table and its features are. Reads YAML; touches no data.
+
+Two banks whose contracts have the same fingerprint mean the same thing by every column, code and feature, and share
+the same bin grid. The fingerprint is over the parsed contract: comments and layout of the file don't count.
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable
+from datetime import datetime
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, field_validator, model_validator
+
+from features.errors import ContractError
+from features.grid import Grid
+
+__all__ = [
+    "CANONICAL_COLUMNS",
+    "ColumnSpec",
+    "DataContract",
+    "FeatureSpec",
+    "LabelSpec",
+    "load_contract",
+]
+
+CANONICAL_COLUMNS = {
+    "payment_id": "string",
+    "event_time": "timestamp",
+    "account_id": "string",
+    "counterparty_id": "string",
+    "counterparty_bank": "string",
+    "direction": "string",
+    "channel": "string",
+    "amount": "number",
+    "category": "string",
+    "is_fraud": "number",
+    "label_time": "timestamp",
+}
+"""Columns of a payments table and their types: the feature code knows these names, a contract can't rename them."""
+
+MAX_CONTRACT_BYTES = 1_000_000
+"""A contract is a few tens of kB; a file far above is a mistake, and YAML of that size takes minutes to parse."""
+
+_Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+_Text = Annotated[str, Field(min_length=1, max_length=2000)]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ColumnSpec(_Model):
+    """One column of the payments table: type, unit, whether it may be null or absent, and what values it may have."""
+
+    name: _Name
+    type: Literal["string", "timestamp", "number"]
+    description: _Text
+    unit: str | None = None
+    required: bool = True
+    nullable: bool = False
+    vocabulary: _Name | None = None
+    above: FiniteFloat | None = Field(default=None, description="values must be greater than this")
+    at_most: FiniteFloat | None = None
+    allowed: tuple[FiniteFloat, ...] | None = None
+    earliest: datetime | None = Field(default=None, description="first allowed time, UTC")
+    latest: datetime | None = Field(default=None, description="last allowed time, UTC")
+
+    @field_validator("earliest", "latest")
+    @classmethod
+    def _naive_utc(cls, value: datetime | None) -> datetime | None:
+        if value is not None and value.tzinfo is not None:
+            raise ValueError("write times without a zone: they are UTC")
+        return value
+
+    @model_validator(mode="after")
+    def _rules_fit_type(self) -> "ColumnSpec":
+        rules = {
+            "string": {"vocabulary"},
+            "number": {"above", "at_most", "allowed"},
+            "timestamp": {"earliest", "latest"},
+        }
+        for kind, names in rules.items():
+            for name in names:
+                if kind != self.type and getattr(self, name) is not None:
+                    raise ValueError(f"{name} is for columns of type {kind}, and {self.name} is a {self.type}")
+        if not self.required and not self.nullable:
+            raise ValueError(f"{self.name} may be absent, so it must be nullable")
+        return self
+
+
+class FeatureSpec(_Model):
+    """One feature of the contract: its name in the catalogue, its meaning in words, and its bin grid."""
+
+    name: _Name
+    description: _Text
+    grid: Grid
+
+
+class LabelSpec(_Model):
+    """The label's definition, and how long after a payment its label is settled."""
+
+    column: Literal["is_fraud"]
+    time_column: Literal["label_time"]
+    description: _Text
+    delay_days: int = Field(ge=0, le=3650)
+
+
+class DataContract(_Model):
+    """A whole contract. Frozen; make one with `load_contract` or ``DataContract.model_validate``.
+
+    Attributes:
+        alert_budget: share of rows a bank can look into, above 0 and at most 1.
+        minor_unit_digits: decimal places of the currency's smallest unit (ISO 4217); amounts are rounded to it.
+    """
+
+    name: _Name
+    version: str = Field(pattern=r"^\d+\.\d+\.\d+$")
+    description: _Text
+    currency: str = Field(pattern=r"^[A-Z]{3}$", description="ISO 4217 code of every amount")
+    minor_unit_digits: int = Field(ge=0, le=4)
+    alert_budget: float = Field(gt=0, le=1)
+    label: LabelSpec
+    vocabularies: dict[_Name, Annotated[tuple[_Text, ...], Field(min_length=1)]]
+    columns: Annotated[tuple[ColumnSpec, ...], Field(min_length=1)]
+    features: Annotated[tuple[FeatureSpec, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "DataContract":
+        _refuse_repeats("column", (column.name for column in self.columns))
+        _refuse_repeats("feature", (feature.name for feature in self.features))
+        for name, words in self.vocabularies.items():
+            _refuse_repeats(f"code in vocabulary {name}", words)
+        types = {column.name: column.type for column in self.columns}
+        for name, kind in CANONICAL_COLUMNS.items():
+            if types.get(name) != kind:
+                raise ValueError(f"the contract must have a column {name} of type {kind}")
+        for column in self.columns:
+            if column.name not in CANONICAL_COLUMNS:
+                raise ValueError(f"column {column.name} is not one that this version knows")
+            if column.vocabulary is not None and column.vocabulary not in self.vocabularies:
+                raise ValueError(f"column {column.name} names the vocabulary {column.vocabulary}, which is not there")
+        for name in ("direction", "channel", "category"):
+            if self.column(name).vocabulary is None:
+                raise ValueError(f"column {name} must name a vocabulary")
+        if set(self.codes("direction")) != {"out", "in"}:
+            raise ValueError("the vocabulary of direction must be exactly out and in")
+        return self
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256, hex, of the contract as canonical JSON: sorted keys, no spaces, defaults written out, UTF-8."""
+        canonical = json.dumps(
+            self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+        )
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """Names of the features, in the order of the feature table's and the model's columns."""
+        return tuple(feature.name for feature in self.features)
+
+    def column(self, name: str) -> ColumnSpec:
+        """The column of that name.
+
+        Raises:
+            KeyError: there is none.
+        """
+        for column in self.columns:
+            if column.name == name:
+                return column
+        raise KeyError(name)
+
+    def codes(self, column: str) -> tuple[str, ...]:
+        """The vocabulary of a column, in the contract's order; a code's number is its place in it, from 0."""
+        vocabulary = self.column(column).vocabulary
+        return () if vocabulary is None else self.vocabularies[vocabulary]
+
+
+def load_contract(path: Path | str | None = None) -> DataContract:
+    """Read a contract.
+
+    Args:
+        path: a YAML file; None is the packaged default, ``payments_v1.yaml``.
+
+    Raises:
+        ContractError: the file is missing or not YAML, has a key or a feature nobody knows, or contradicts itself.
+            The message names the file and each place in it; mend the file.
+    """
+    from features.catalogue import CATALOGUE
+
+    if path is None:
+        name = "payments_v1.yaml (packaged)"
+        text = resources.files("features").joinpath("contracts/payments_v1.yaml").read_bytes()
+    else:
+        name = str(path)
+        try:
+            text = Path(path).read_bytes()
+        except OSError as error:
+            raise ContractError(f"Contract {name} can't be read: {error.strerror or 'unreadable'}.") from error
+    if len(text) > MAX_CONTRACT_BYTES:
+        raise ContractError(f"Contract {name} is larger than {MAX_CONTRACT_BYTES} bytes.")
+    try:
+        raw = yaml.load(text, Loader=_StrictLoader)
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" at line {mark.line + 1}" if mark is not None else ""
+        raise ContractError(f"Contract {name} is not valid YAML{where}: {_reason(error)}.") from error
+    if not isinstance(raw, dict):
+        raise ContractError(f"Contract {name} must be a mapping of keys to values at its top level.")
+    try:
+        contract = DataContract.model_validate(raw)
+    except ValidationError as error:
+        raise ContractError(f"Contract {name} is not valid. {_places(error)}") from error
+    unknown = [feature for feature in contract.feature_names if feature not in CATALOGUE]
+    if unknown:
+        raise ContractError(f"Contract {name} asks for features that are not in the catalogue: {', '.join(unknown)}.")
+    return contract
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """YAML's safe loader, refusing a key that is there twice and any alias (aliases can blow up in memory)."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.events.AliasEvent):
+            event = self.peek_event()
+            raise yaml.composer.ComposerError(None, None, "aliases are not allowed", event.start_mark)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key} is there twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep=deep)
+
+
+def _refuse_repeats(what: str, names: Iterable[str]) -> None:
+    repeated = sorted(name for name, count in Counter(names).items() if count > 1)
+    if repeated:
+        raise ValueError(f"{what} {repeated[0]} is there twice")
+
+
+def _reason(error: BaseException) -> str:
+    return str(getattr(error, "problem", None) or type(error).__name__)
+
+
+def _places(error: ValidationError) -> str:
+    """One sentence for each of the first ten faults: where in the contract, and what."""
+    faults = error.errors(include_url=False, include_input=False, include_context=False)
+    sentences = []
+    for fault in faults[:10]:
+        where = ".".join(str(part) for part in fault["loc"]) or "contract"
+        message = "unknown key" if fault["type"] == "extra_forbidden" else fault["msg"].removeprefix("Value error, ")
+        sentences.append(f"{where}: {message}.")
+    if len(faults) > 10:
+        sentences.append(f"And {len(faults) - 10} more.")
+    return " ".join(sentences)

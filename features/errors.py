@@ -1,0 +1,87 @@
+"""What can be wrong with a contract or with a bank's table. Not what can be wrong on the wire: see ``protocol.errors``.
+
+Every message is whole sentences and names the file, the column, how many rows are bad and the number of the first bad
+row (data rows counted from 1). No message holds a value of the data.
+"""
+
+__all__ = [
+    "ColumnTypeError",
+    "ContractError",
+    "DataError",
+    "DuplicateRowError",
+    "EmptyTableError",
+    "FeatureTableError",
+    "LabelError",
+    "MissingColumnError",
+    "MissingValueError",
+    "RangeError",
+    "SchemaError",
+    "SourceError",
+    "UnknownCodeError",
+]
+
+
+class DataError(ValueError):
+    """Root of this package's errors: the bank's own contract file or table is at fault, and the bank mends it."""
+
+
+class ContractError(DataError):
+    """The data contract can't be read, has an unknown key, or contradicts itself."""
+
+
+class SourceError(DataError):
+    """The payments can't be read: no such file, an empty folder, a truncated or damaged file."""
+
+
+class SchemaError(DataError):
+    """The payments were read and break the contract.
+
+    Attributes:
+        column: the first column at fault, or None when the table as a whole is.
+        bad_rows: how many rows are bad in that column, or 0 when that is not about rows.
+        first_bad_row: number of the first bad row in its file, from 1, or None when that is not about rows.
+    """
+
+    def __init__(
+        self, message: str, *, column: str | None = None, bad_rows: int = 0, first_bad_row: int | None = None
+    ) -> None:
+        super().__init__(message)
+        self.column = column
+        self.bad_rows = bad_rows
+        self.first_bad_row = first_bad_row
+
+
+class MissingColumnError(SchemaError):
+    """A column that the contract requires is not there."""
+
+
+class ColumnTypeError(SchemaError):
+    """A column has another type than the contract's, or text in it can't be read as that type."""
+
+
+class EmptyTableError(SchemaError):
+    """There is no row, or no outgoing payment."""
+
+
+class MissingValueError(SchemaError):
+    """Null in a column that may not be null."""
+
+
+class UnknownCodeError(SchemaError):
+    """A code that is not in the contract's vocabulary."""
+
+
+class RangeError(SchemaError):
+    """A number or a time outside the contract's range; NaN and infinity are outside every range."""
+
+
+class DuplicateRowError(SchemaError):
+    """The same payment more than once."""
+
+
+class LabelError(SchemaError):
+    """A label that contradicts its time: missing though it should be known, or known before the payment."""
+
+
+class FeatureTableError(SchemaError):
+    """The features that were made break their own schema: a fault in this package, to be reported as one."""

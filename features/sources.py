@@ -1,0 +1,184 @@
+"""A bank's payments on disk as Ibis tables on an embedded DuckDB. Does not check what is in them: see `validation`.
+
+A source is one Parquet or CSV file, or a folder of files of one of these kinds. Files with the same columns are read
+together as one part, so a folder of a thousand day files is a few scans. CSV is read as text throughout (UTF-8, comma,
+double quotes, one header line, empty is null) and cast later, so that a cell that isn't a number is counted and
+located, not guessed.
+"""
+
+import csv
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from features.errors import ColumnTypeError, EmptyTableError, SourceError
+
+if TYPE_CHECKING:
+    import ibis.expr.types as ir
+    from ibis.backends.duckdb import Backend
+
+__all__ = ["Part", "Source", "engine", "find_source", "reading"]
+
+MEMORY_LIMIT = "6GB"
+"""Above this DuckDB spills to a temporary folder: leaves room for the frame within 8 GB."""
+
+MAX_HEADER_BYTES = 1_000_000
+"""A CSV header line longer than this is not one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Files of one source with the same columns, in the order of their names."""
+
+    files: tuple[Path, ...]
+    columns: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where the payments are.
+
+    Attributes:
+        path: the file or folder the bank named.
+        kind: all files of a source are of one kind.
+        parts: at least one.
+    """
+
+    path: Path
+    kind: Literal["parquet", "csv"]
+    parts: tuple[Part, ...]
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All files, in the order of their names: the order in which duplicates are told apart."""
+        return tuple(sorted(file for part in self.parts for file in part.files))
+
+    def read(self, connection: "Backend", part: Part) -> "ir.Table":
+        """The part as a lazy table, all columns; CSV columns are all strings."""
+        names = [str(file) for file in part.files]
+        if self.kind == "parquet":
+            return connection.read_parquet(names)
+        return connection.read_csv(
+            names,
+            auto_detect=False,
+            header=True,
+            columns=dict.fromkeys(part.columns, "VARCHAR"),
+            delim=",",
+            quote='"',
+            escape='"',
+            nullstr="",
+        )
+
+    def only(self, file: Path) -> Part:
+        """A part of that one file."""
+        return next(Part((file,), part.columns) for part in self.parts if file in part.files)
+
+
+def find_source(path: Path | str) -> Source:
+    """Find the files and read their headers.
+
+    Raises:
+        SourceError: there is no such path, no file in the folder, both kinds in one folder, or a file that is
+            truncated, damaged or not of its kind. The message names it.
+        EmptyTableError: a CSV file without a header line.
+    """
+    path = Path(path)
+    if path.is_dir():
+        found = sorted(file for file in path.rglob("*") if _is_data(file.relative_to(path)) and file.is_file())
+        if not found:
+            raise SourceError(f"Folder {path} has no .parquet or .csv file.")
+    elif path.is_file():
+        found = [path]
+        if not _is_data(Path(path.name)):
+            raise SourceError(f"File {path} must end in .parquet or .csv.")
+    else:
+        raise SourceError(f"There is no file or folder {path}.")
+    kinds = {file.suffix.lower() for file in found}
+    if len(kinds) > 1:
+        raise SourceError(f"Folder {path} has both .parquet and .csv files; keep one kind.")
+    kind: Literal["parquet", "csv"] = "parquet" if kinds == {".parquet"} else "csv"
+    groups: dict[tuple[tuple[str, ...], str], list[Path]] = {}
+    for file in found:
+        columns, shape = _parquet_header(file) if kind == "parquet" else _csv_header(file)
+        groups.setdefault((columns, shape), []).append(file)
+    parts = tuple(Part(tuple(files), columns) for (columns, _), files in groups.items())
+    return Source(path, kind, parts)
+
+
+@contextmanager
+def engine(threads: int | None = None) -> Iterator["Backend"]:
+    """An embedded DuckDB that lives as long as the block, in UTC, spilling to a temporary folder of its own.
+
+    Args:
+        threads: how many threads it may use; None is all cores.
+    """
+    import ibis
+
+    with tempfile.TemporaryDirectory(prefix="crossbank-") as folder:
+        settings: dict[str, object] = {"memory_limit": MEMORY_LIMIT, "temp_directory": folder, "TimeZone": "UTC"}
+        if threads is not None:
+            settings["threads"] = threads
+        connection = ibis.duckdb.connect(**settings)
+        try:
+            yield connection
+        finally:
+            connection.disconnect()
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn the engine's complaint about a file into ours, without its text: that quotes the data.
+
+    Raises:
+        SourceError: a file is damaged; the message has the line number where the engine gives one.
+        ColumnTypeError: a column has a type the engine can't read as the contract's.
+    """
+    import duckdb
+
+    try:
+        yield
+    except duckdb.ConversionException:
+        raise ColumnTypeError(f"{path} holds a value that can't be read as its column's type.") from None
+    except (duckdb.InvalidInputException, duckdb.IOException, duckdb.SerializationException) as error:
+        line = re.search(r"\bLine: (\d+)", str(error))
+        where = f" near line {line.group(1)}" if line else ""
+        raise SourceError(f"{path} can't be read to its end: it is truncated or damaged{where}.") from None
+
+
+def _is_data(relative: Path) -> bool:
+    """Data files by name; names that start with a dot or an underscore are other tools' markers."""
+    hidden = any(part.startswith((".", "_")) for part in relative.parts)
+    return not hidden and relative.suffix.lower() in {".parquet", ".csv"}
+
+
+def _parquet_header(file: Path) -> tuple[tuple[str, ...], str]:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        schema = pyarrow.parquet.read_schema(file)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise SourceError(f"File {file} is not a whole Parquet file: it is truncated or damaged.") from error
+    return tuple(schema.names), ";".join(f"{field.name}:{field.type}" for field in schema)
+
+
+def _csv_header(file: Path) -> tuple[tuple[str, ...], str]:
+    try:
+        with file.open("rb") as stream:
+            line = stream.readline(MAX_HEADER_BYTES + 1)
+        if len(line) > MAX_HEADER_BYTES:
+            raise SourceError(f"File {file} is not CSV: its first line is longer than {MAX_HEADER_BYTES} bytes.")
+        names = next(csv.reader([line.decode("utf-8-sig")], strict=True), [])
+    except OSError as error:
+        raise SourceError(f"File {file} can't be read: {error.strerror or 'unreadable'}.") from error
+    except (UnicodeDecodeError, csv.Error):
+        raise SourceError(f"File {file} is not CSV in UTF-8: its header line can't be read.") from None
+    if not names:
+        raise EmptyTableError(f"File {file} is empty: it has no header line.")
+    if len(set(names)) != len(names):
+        raise SourceError(f"File {file} has two columns of the same name.")
+    return tuple(names), ""

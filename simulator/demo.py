@@ -1,0 +1,319 @@
+"""The demo: banks with real Airflow DAGs, the neutral node's process, one model; then a table of what it brought.
+
+It orchestrates; every step of a bank is run by Airflow's scheduler, as in a deployment.
+"""
+
+import json
+import os
+import shutil
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xgboost
+import yaml
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+import dags
+from aggregator.client import OperatorClient
+from bank_node.boosting import BoostingParameters
+from bank_node.champion import train_champion
+from bank_node.evaluation import rank_metrics
+from features import load_contract, time_split
+from protocol.errors import ConfigError, LocalError
+from protocol.messages import RunView
+from simulator.airflow_rest import AirflowRest
+from simulator.airflow_stack import AirflowStack, stop_stack
+from simulator.consortium import AggregatorProcess, bank_files, child_environment, make_certificates, operator_files
+
+__all__ = ["run_demo", "stop_demo"]
+
+screen = Console()
+_PATIENCE = 1500.0
+
+
+def run_demo(data: Path | None, out: Path, *, keep: bool, trees: int) -> None:
+    """Run the whole story in `out` and print it.
+
+    Args:
+        data: folder of an outside data set; None generates payments of four banks.
+        out: everything the demo makes; what an earlier demo left there is removed.
+        keep: leave Airflow and the aggregator running at the end.
+        trees: boosting rounds.
+
+    Raises:
+        LocalError: a step failed; the text names the DAG and task and ends with its log.
+    """
+    begun = time.monotonic()
+    out = out.resolve()
+    stop_demo(out)
+    for name in ("data", "banks", "work", "node", "airflow", "certificates"):
+        shutil.rmtree(out / name, ignore_errors=True)
+    out.mkdir(parents=True, exist_ok=True)
+
+    events = _payments(data, out)
+    banks = sorted(events)
+    configs, consortium, settings = _configure(out, events, trees)
+    node = AggregatorProcess(out / "node", out / "certificates", port=_port(configs[banks[0]]))
+    node.start()
+    (out / "node" / "pid").write_text(str(node.pid))
+    stack = AirflowStack(
+        out / "airflow",
+        Path(dags.__file__).parent,
+        env={k: v for k, v in child_environment().items() if k.endswith("_NUM_THREADS")}
+        | {
+            "CROSSBANK_BANKS_DIR": str(out / "banks"),
+            "CROSSBANK_CONSORTIUM_CONFIG": str(consortium),
+            "CROSSBANK_DAILY_SCHEDULE": "none",
+            "NUMBA_CACHE_DIR": os.environ.get("NUMBA_CACHE_DIR", str(out / "numba")),
+        },
+        parallelism=2 * len(banks) + 4,
+        paused=False,
+        keep=keep,
+        log=lambda line: screen.print(f"  {line}", style="dim"),
+    )
+    done = False
+    try:
+        screen.print(f"[bold]2[/] starting the neutral node ({node.address}) and Airflow, on loopback only")
+        with stack, stack.rest() as rest, OperatorClient(node.address, operator_files(out / "certificates")) as client:
+            screen.print(f"  Airflow       {stack.url}  user {stack.username}  password {stack.password}")
+            screen.print(f"  operator page {node.console}")
+            rest.wait_for_dags(["consortium_run", *(f"bank_{b}_{d}" for b in banks for d in _BANK_DAGS)], timeout=120)
+            _orchestrate(rest, client, banks)
+            _show_results(out, configs, banks, settings)
+            for bank in banks:
+                _show_alerts(out, bank)
+                break
+            screen.print(f"\nmodel: {out / 'model.json'} (load it with xgboost.Booster)")
+            done = True
+    finally:
+        if not (keep and done):
+            node.stop()
+    minutes, seconds = divmod(int(time.monotonic() - begun), 60)
+    if keep:
+        screen.print(f"left running: Airflow {stack.url} ({stack.username} / {stack.password}), operator {node.console}")
+        screen.print("stop them with `make clean` or `.venv/bin/simulator stop`")
+    else:
+        screen.print(f"everything is stopped; KEEP=1 leaves Airflow ({stack.url}) and {node.console} running")
+    screen.print(f"the demo took {minutes} min {seconds} s")
+
+
+def stop_demo(out: Path) -> None:
+    """Stop what a demo with ``--keep`` left running in `out`; harmless if there is nothing."""
+    out = out.resolve()
+    if (out / "airflow").exists():
+        stop_stack(out / "airflow")
+    pid_file = out / "node" / "pid"
+    if pid_file.exists():
+        pid = int(pid_file.read_text())
+        try:
+            command = Path(f"/proc/{pid}/cmdline").read_bytes()
+            if b"aggregator" in command:
+                os.kill(pid, signal.SIGTERM)
+        except OSError:
+            pass
+        pid_file.unlink()
+
+
+_BANK_DAGS = ("features", "training", "scoring")
+
+
+def _payments(data: Path | None, out: Path) -> dict[str, Path]:
+    if data is None:
+        from simulator.generator import GeneratorSettings, generate
+
+        screen.print("[bold]1[/] generating payments of four banks (seed 7; see docs/generator.md)")
+        made = generate(GeneratorSettings(banks=4, seed=7), out / "data")
+    else:
+        from simulator.datasets import load_dataset
+
+        screen.print(f"[bold]1[/] reading {data} and giving each bank its side")
+        made = load_dataset(data, out / "data")
+    return {bank: Path(path) for bank, path in made.events.items()}
+
+
+def _configure(out: Path, events: dict[str, Path], trees: int) -> tuple[dict[str, Path], Path, dict[str, Any]]:
+    from simulator.consortium import LOOPBACK, free_port
+
+    banks = sorted(events)
+    make_certificates(out / "certificates", banks)
+    address = f"{LOOPBACK}:{free_port()}"
+    configs: dict[str, Path] = {}
+    (out / "banks").mkdir(exist_ok=True)
+    for bank in banks:
+        files = bank_files(out / "certificates", bank)
+        configs[bank] = out / "banks" / f"{bank}.yaml"
+        document = {
+            "bank_id": bank,
+            "events": str(events[bank]),
+            "work_dir": str(out / "work" / bank),
+            "contract": None,
+            "aggregator": {
+                "address": address,
+                "ca": str(files.ca),
+                "certificate": str(files.certificate),
+                "key": str(files.key),
+            },
+        }
+        configs[bank].write_text(yaml.safe_dump(document, sort_keys=False))
+    first = min(pd.read_parquet(p, columns=["event_time"])["event_time"].min() for p in events.values())
+    last = max(pd.read_parquet(p, columns=["event_time"])["event_time"].max() for p in events.values())
+    # Split by time: train on the first 70 % of days, leave the label delay, evaluate on the rest.
+    until = (first + 0.7 * (last - first)).normalize()
+    contract = load_contract(None)
+    settings = {
+        "title": "demo",
+        "roster": banks,
+        "contract_fingerprint": contract.fingerprint,
+        "params": {"n_estimators": trees, "max_depth": 6, "eta": 0.15, "max_bin": 64, "min_child_weight": 2.0},
+        "train_until": until.isoformat(),
+        "alert_budget": contract.alert_budget,
+    }
+    operator = operator_files(out / "certificates")
+    consortium = out / "consortium.yaml"
+    node = {
+        "address": address,
+        "ca": str(operator.ca),
+        "certificate": str(operator.certificate),
+        "key": str(operator.key),
+    }
+    consortium.write_text(yaml.safe_dump({"aggregator": node, "run": settings}, sort_keys=False))
+    return configs, consortium, settings
+
+
+def _port(config: Path) -> int:
+    return int(yaml.safe_load(config.read_text())["aggregator"]["address"].rpartition(":")[2])
+
+
+def _orchestrate(rest: AirflowRest, client: OperatorClient, banks: list[str]) -> None:
+    """Start the DAGs as a day would, and show how they go on."""
+    screen.print("[bold]3[/] Airflow runs every bank's DAGs and the consortium's")
+    consortium = rest.trigger("consortium_run")
+    for bank in banks:
+        rest.trigger(f"bank_{bank}_features")
+    deadline = time.monotonic() + _PATIENCE
+    with Live(console=screen, refresh_per_second=4, transient=True) as live:
+        while True:
+            states = _states(rest, banks)
+            views = client.list_runs(1)
+            live.update(_progress(states, views[0] if views else None, banks))
+            failed = [(dag, run) for dag, (run, state) in states.items() if state == "failed"]
+            if failed:
+                raise LocalError(rest.failure(*failed[0]))
+            if rest.state("consortium_run", consortium) == "success" and all(
+                states.get(f"bank_{bank}_training", ("", ""))[1] == "success" for bank in banks
+            ):
+                break
+            if time.monotonic() > deadline:
+                raise LocalError(f"the demo's DAGs did not end within {_PATIENCE:.0f} s: {states}")
+            time.sleep(1.0)
+    view = client.get_run(views[0].run_id)
+    screen.print(_progress(states, view, banks))
+    screen.print(f"  run {view.run_id}: {view.phase}, {view.bytes_received / 1e6:.0f} MB of ciphertext added")
+    scoring = {bank: rest.trigger(f"bank_{bank}_scoring") for bank in banks}
+    for bank, run in scoring.items():
+        if rest.wait(f"bank_{bank}_scoring", run, timeout=300) != "success":
+            raise LocalError(rest.failure(f"bank_{bank}_scoring", run))
+
+
+def _states(rest: AirflowRest, banks: list[str]) -> dict[str, tuple[str, str]]:
+    states = {}
+    for dag in ["consortium_run", *(f"bank_{b}_{d}" for b in banks for d in ("features", "training"))]:
+        runs = rest.runs(dag, limit=1)
+        if runs:
+            states[dag] = (str(runs[0]["dag_run_id"]), str(runs[0]["state"]))
+    return states
+
+
+_MARKS = {"success": "[green]done[/]", "running": "[cyan]running[/]", "failed": "[red]failed[/]"}
+
+
+def _progress(states: dict[str, tuple[str, str]], view: RunView | None, banks: list[str]) -> Table:
+    table = Table("bank", "features DAG", "training DAG", "in the run", title=_headline(view), title_justify="left")
+    for bank in banks:
+        marks = [states.get(f"bank_{bank}_{dag}", ("", "waiting"))[1] for dag in ("features", "training")]
+        joined = "joined" if view and bank in view.joined else ""
+        table.add_row(bank, *(_MARKS.get(mark, mark) for mark in marks), joined)
+    return table
+
+
+def _headline(view: RunView | None) -> str:
+    if view is None:
+        return "no run yet"
+    return f"run {view.phase}, boosting round {view.rounds_done} of {view.rounds_total} {view.reason}".rstrip()
+
+
+def _show_results(out: Path, configs: dict[str, Path], banks: list[str], settings: dict[str, Any]) -> None:
+    """Per bank: alone, consortium, pooled, on the bank's own later rows."""
+    screen.print("[bold]4[/] what it brought, on each bank's own later rows (never trained on)")
+    contract = load_contract(None)
+    names = list(contract.feature_names)
+    params = BoostingParameters.from_mapping(settings["params"])
+    until = pd.Timestamp(settings["train_until"])
+    training, later, evaluations = [], {}, {}
+    for bank in banks:
+        work = out / "work" / bank
+        table = pd.read_parquet(work / "features" / "features.parquet")
+        early, late = time_split(table[table["is_fraud"].notna()], until, contract.label.delay_days)
+        training.append(early)
+        later[bank] = late
+        found = sorted((work / "runs").glob("*/evaluation.json"))
+        evaluations[bank] = json.loads(found[-1].read_text())
+    pool = pd.concat(training)
+    pooled = train_champion(
+        pool[names].to_numpy(np.float32), (pool["is_fraud"] > 0.5).to_numpy(), params, names, threads=0
+    )
+    if pooled is None:
+        raise ConfigError("no bank has a fraud to learn from")
+    digests = {(out / "work" / bank / "models" / "current.json").read_bytes() for bank in banks}
+    if len(digests) != 1:
+        raise LocalError("the banks hold different models")
+    (out / "model.json").write_bytes(digests.pop())
+
+    budget = settings["alert_budget"]
+    shown = Table("bank", "rows", "frauds", "alone", "consortium", "pooled", "alone", "consortium", "pooled")
+    shown.title = f"AUC-PR (three columns), then recall when {budget:.1%} of rows are alerted"
+    rows = []
+    for bank in banks:
+        result, late = evaluations[bank], later[bank]
+        matrix = xgboost.DMatrix(late[names].to_numpy(np.float32), feature_names=names)
+        ideal = rank_metrics(late["is_fraud"].to_numpy(), pooled.predict(matrix, output_margin=True), budget)
+        three = [result["alone"] or {}, result["own"], ideal.to_mapping()]
+        figures = [_figure(m.get(key)) for key in ("auc_pr", "recall_at_budget") for m in three]
+        shown.add_row(bank, f"{result['rows']:,}", f"{result['frauds']:,}", *figures)
+        rows.append({"bank": bank, "rows": result["rows"], "frauds": result["frauds"]} | _flat(three))
+    screen.print(shown)
+    everyone = evaluations[banks[0]]["consortium"]
+    screen.print(
+        f"  all banks, by secure sum: AUC-PR {_figure(everyone['auc_pr'])}, AUC-ROC {_figure(everyone['auc_roc'])}, "
+        f"recall {_figure(everyone['recall_at_budget'])} over {everyone['rows']:,} rows, {everyone['frauds']:,} frauds"
+    )
+    (out / "results.json").write_text(json.dumps({"banks": rows, "consortium": everyone}, indent=2) + "\n")
+
+
+def _flat(three: list[dict[str, Any]]) -> dict[str, Any]:
+    names = ("alone", "consortium", "pooled")
+    return {
+        f"{key}_{name}": metrics.get(key)
+        for name, metrics in zip(names, three, strict=True)
+        for key in ("auc_pr", "recall_at_budget")
+    }
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _show_alerts(out: Path, bank: str) -> None:
+    path = out / "work" / bank / "alerts" / "alerts.csv"
+    alerts = pd.read_csv(path).head(5).fillna("")
+    shown = Table("time", "score", "reasons (SHAP, log-odds)", title=f"{bank}'s top alerts of its last week ({path})")
+    for _, alert in alerts.iterrows():
+        reasons = ", ".join(filter(None, (str(alert[f"reason_{i}"]) for i in (1, 2, 3))))
+        shown.add_row(str(alert["event_time"])[:19], f"{alert['score']:.3f}", reasons)
+    screen.print(shown)
