@@ -25,7 +25,7 @@ from bank_node.champion import train_champion
 from bank_node.evaluation import rank_metrics
 from bank_node.federation import BankRows
 from bank_node.plan import RunPlan
-from protocol.errors import ConfigError, LocalError, RunAborted
+from protocol.errors import ConfigError, CrossbankError, LocalError, RunAborted
 from protocol.messages import RunSettings, RunView
 from protocol.run_state import Phase
 from simulator.consortium import (
@@ -63,7 +63,7 @@ def load_params(path: Path | None) -> BoostingParameters:
         raise ConfigError(f"parameters {path} must be a mapping")
     try:
         return BoostingParameters.from_mapping(document)
-    except ConfigError as error:
+    except CrossbankError as error:
         raise ConfigError(f"parameters {path}: {error}") from error
 
 
