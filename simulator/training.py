@@ -137,7 +137,7 @@ def federate(
     on_progress: Progress | None = None,
 ) -> tuple[dict[str, dict[str, Any]], dict[str, float]]:
     """Each bank's result, and seconds by phase: the slowest bank's for each, and ``start`` for making processes."""
-    work = out / "work"
+    work = out.resolve() / "work"
     shutil.rmtree(work, ignore_errors=True)
     jobs = [
         BankJob(

@@ -1,6 +1,7 @@
 """One simulated bank: takes its shard through a run. In its own process it is ``python -m simulator bank-worker``."""
 
 import json
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -111,6 +112,7 @@ def run_job(
 
 def main(spec_path: Path) -> None:
     """The process: reads its spec, runs, writes ``result.json`` next to it."""
+    sys.setswitchinterval(0.0005)
     spec = json.loads(spec_path.read_text())
     folder = spec_path.parent
     files = TlsFiles(ca=Path(spec["ca"]), certificate=Path(spec["certificate"]), key=Path(spec["key"]))

@@ -179,9 +179,7 @@ def quantile_cuts(
 
 
 @kernel
-def _count_cells(
-    column: npt.NDArray[np.float32], edges: npt.NDArray[np.float32], out: npt.NDArray[np.int64]
-) -> None:
+def _count_cells(column: npt.NDArray[np.float32], edges: npt.NDArray[np.float32], out: npt.NDArray[np.int64]) -> None:
     # out[0] counts missing values, out[1 + j] cell j.
     for i in range(column.shape[0]):
         x = column[i]

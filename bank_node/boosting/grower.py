@@ -316,7 +316,5 @@ class _Grower:
         return summed
 
     def _check(self, step: str, histograms: Integers) -> None:
-        if histograms.size and (
-            int(histograms[..., 1].min()) < 0 or int(np.abs(histograms).max()) >= 2**BITS_OF_SUM
-        ):
+        if histograms.size and (int(histograms[..., 1].min()) < 0 or int(np.abs(histograms).max()) >= 2**BITS_OF_SUM):
             raise SumError(f"step {step}: the sum is no histogram of the agreed rows (a hessian out of range)")

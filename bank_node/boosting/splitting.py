@@ -146,9 +146,7 @@ def _find_into(
 ) -> None:
     for node in range(totals.shape[0]):
         total_g, total_h = totals[node, 0], totals[node, 1]
-        before = _gain(
-            total_g * unit, total_h * unit, reg_lambda, reg_alpha, min_child_weight, max_delta_step, literal
-        )
+        before = _gain(total_g * unit, total_h * unit, reg_lambda, reg_alpha, min_child_weight, max_delta_step, literal)
         best = np.float32(0.0)
         best_feature = -1
         for f in range(starts.shape[0] - 1):
@@ -168,9 +166,7 @@ def _find_into(
                         continue
                     if other_h < min_child_weight or other_h <= 0.0:
                         continue
-                    one = _gain(
-                        g * unit, one_h, reg_lambda, reg_alpha, min_child_weight, max_delta_step, literal
-                    )
+                    one = _gain(g * unit, one_h, reg_lambda, reg_alpha, min_child_weight, max_delta_step, literal)
                     other = _gain(
                         (total_g - g) * unit, other_h, reg_lambda, reg_alpha, min_child_weight, max_delta_step, literal
                     )
@@ -269,6 +265,8 @@ def find_splits_naive(
         return float(np.float32(w))
 
     def gain(g: float, h: float, least: float) -> np.float32:
+        if h == 0.0:
+            return np.float32(0.0)
         if rules.literal_gain:
             w = weight(g, h)
             return np.float32(-(2.0 * g * w + (h + rules.reg_lambda) * (w * w) + 2.0 * rules.reg_alpha * abs(w)))

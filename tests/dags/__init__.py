@@ -1,0 +1,1 @@
+"""Tests of the DAGs, the provider, the stack of Airflow processes and the images."""
