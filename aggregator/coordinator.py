@@ -55,6 +55,7 @@ class Run:
     created_at: float
     phase: Phase = Phase.DRAFT
     updated_at: float = 0.0
+    saved_at: float = 0.0
     reason: str = ""
     model_sha256: str = ""
     metrics_json: str = ""
@@ -246,7 +247,7 @@ class Coordinator:
             step = Step(header=header, roster=frozenset(run.joined), context=run.context, opened_at=self._now())
             run.steps[header.step, header.attempt] = step
             run.step = header.step
-            self._touch(run)
+            self._progressed(run)
             return step
 
     def add_chunk(self, header: StepHeader, step: Step, chunk: Chunk) -> None:
@@ -278,7 +279,7 @@ class Coordinator:
             # A bank that needs an older round's sums again has a checkpoint after them: they can go.
             for key in [k for k in run.steps if step_is_older(k[0], header.step)]:
                 del run.steps[key]
-            self._touch(run)
+            self._progressed(run)
 
     def wait_for_sum(self, header: StepHeader, step: Step) -> Iterable[Chunk]:
         """Wait until the roster is complete and give the sums.
@@ -395,8 +396,14 @@ class Coordinator:
             run.events.append(entry)
             self._store.save(EventRow(run_id=run.run_id, seq=entry.seq, at=entry.at, bank=bank, text=text))
 
-    def _touch(self, run: Run) -> None:
+    def _progressed(self, run: Run) -> None:
+        """Note a step's progress; written at most once a second, since a write costs as much as a small step."""
         run.updated_at = self._now()
+        if run.updated_at - run.saved_at >= 1.0:
+            self._touch(run)
+
+    def _touch(self, run: Run) -> None:
+        run.updated_at = run.saved_at = self._now()
         self._store.save(
             RunRow(
                 run_id=run.run_id,

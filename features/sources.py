@@ -11,7 +11,7 @@ import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Part", "Source", "engine", "find_source", "reading"]
 
+_Header = tuple[tuple[str, str], ...]
+"""Name and type of each column, in the file's order; files with equal headers are read together."""
+
 MEMORY_LIMIT = "6GB"
 """Above this DuckDB spills to a temporary folder: leaves room for the frame within 8 GB."""
 
@@ -32,10 +35,15 @@ MAX_HEADER_BYTES = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Files of one source with the same columns, in the order of their names."""
+    """Files of one source with the same columns, in the order of their names.
+
+    Attributes:
+        null_columns: columns that Parquet declares as having no value at all; they have no type to check.
+    """
 
     files: tuple[Path, ...]
     columns: tuple[str, ...]
+    null_columns: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +83,7 @@ class Source:
 
     def only(self, file: Path) -> Part:
         """A part of that one file."""
-        return next(Part((file,), part.columns) for part in self.parts if file in part.files)
+        return next(replace(part, files=(file,)) for part in self.parts if file in part.files)
 
 
 def find_source(path: Path | str) -> Source:
@@ -101,17 +109,19 @@ def find_source(path: Path | str) -> Source:
     if len(kinds) > 1:
         raise SourceError(f"Folder {path} has both .parquet and .csv files; keep one kind.")
     kind: Literal["parquet", "csv"] = "parquet" if kinds == {".parquet"} else "csv"
-    groups: dict[tuple[tuple[str, ...], str], list[Path]] = {}
+    groups: dict[_Header, list[Path]] = {}
     for file in found:
-        columns, shape = _parquet_header(file) if kind == "parquet" else _csv_header(file)
-        groups.setdefault((columns, shape), []).append(file)
-    parts = tuple(Part(tuple(files), columns) for (columns, _), files in groups.items())
+        groups.setdefault(_parquet_header(file) if kind == "parquet" else _csv_header(file), []).append(file)
+    parts = tuple(
+        Part(tuple(files), tuple(header), frozenset(name for name, kind in header.items() if kind == "null"))
+        for header, files in ((dict(header), files) for header, files in groups.items())
+    )
     return Source(path, kind, parts)
 
 
 @contextmanager
 def engine(threads: int | None = None) -> Iterator["Backend"]:
-    """An embedded DuckDB that lives as long as the block, in UTC, spilling to a temporary folder of its own.
+    """An embedded DuckDB that lives as long as the block (Ibis sets it to UTC), spilling to a folder of its own.
 
     Args:
         threads: how many threads it may use; None is all cores.
@@ -119,7 +129,7 @@ def engine(threads: int | None = None) -> Iterator["Backend"]:
     import ibis
 
     with tempfile.TemporaryDirectory(prefix="crossbank-") as folder:
-        settings: dict[str, object] = {"memory_limit": MEMORY_LIMIT, "temp_directory": folder, "TimeZone": "UTC"}
+        settings: dict[str, object] = {"memory_limit": MEMORY_LIMIT, "temp_directory": folder}
         if threads is not None:
             settings["threads"] = threads
         connection = ibis.duckdb.connect(**settings)
@@ -155,7 +165,7 @@ def _is_data(relative: Path) -> bool:
     return not hidden and relative.suffix.lower() in {".parquet", ".csv"}
 
 
-def _parquet_header(file: Path) -> tuple[tuple[str, ...], str]:
+def _parquet_header(file: Path) -> _Header:
     import pyarrow
     import pyarrow.parquet
 
@@ -163,10 +173,10 @@ def _parquet_header(file: Path) -> tuple[tuple[str, ...], str]:
         schema = pyarrow.parquet.read_schema(file)
     except (pyarrow.ArrowException, OSError) as error:
         raise SourceError(f"File {file} is not a whole Parquet file: it is truncated or damaged.") from error
-    return tuple(schema.names), ";".join(f"{field.name}:{field.type}" for field in schema)
+    return tuple((field.name, str(field.type)) for field in schema)
 
 
-def _csv_header(file: Path) -> tuple[tuple[str, ...], str]:
+def _csv_header(file: Path) -> _Header:
     try:
         with file.open("rb") as stream:
             line = stream.readline(MAX_HEADER_BYTES + 1)
@@ -181,4 +191,4 @@ def _csv_header(file: Path) -> tuple[tuple[str, ...], str]:
         raise EmptyTableError(f"File {file} is empty: it has no header line.")
     if len(set(names)) != len(names):
         raise SourceError(f"File {file} has two columns of the same name.")
-    return tuple(names), ""
+    return tuple((name, "text") for name in names)

@@ -22,6 +22,7 @@ DISTRIBUTIONS = {
     "google": "protobuf",
     "grpc": "grpcio",
     "grpc_health": "grpcio-health-checking",
+    "ibis": "ibis-framework",
 }
 
 

@@ -161,24 +161,25 @@ def test_an_impossible_sum_stops_training_and_names_the_step() -> None:
 
 
 def test_a_child_heavier_than_its_parent_stops_training() -> None:
-    def inflated(step: str, vector: np.ndarray) -> np.ndarray:
+    def moved(step: str, vector: np.ndarray) -> np.ndarray:
         if step == "train/0/1":
-            vector[1] += 2**50  # the hessian of the first slot: fine by itself, but the sibling turns negative
+            # A fine histogram by itself, but its first bin in use now outweighs the parent's.
+            hessians = vector.reshape(-1, 2)[:, 1]
+            first, second = np.flatnonzero(hessians)[:2]
+            hessians[first], hessians[second] = hessians[first] + hessians[second], 0
         return vector
 
-    params = BoostingParameters(n_estimators=1, max_depth=2, max_bin=16)
-    trained = train(ROWS[:, :1], LABELS, params)
-    no_missing = np.nan_to_num(ROWS)
-    cuts = global_bins(no_missing, LABELS, grids(6), 16, alone)
-    for binned in (trained.binned, bin_rows(no_missing, cuts)):
-        with pytest.raises(SumError, match="step train/0/1"):
-            train_trees(binned, LABELS, params, inflated, n_rows_total=240)
+    x = np.nan_to_num(ROWS[:, :1])
+    params = BoostingParameters(n_estimators=1, max_depth=2, max_bin=16, min_child_weight=0.0)
+    trained = train(x, LABELS, params)
+    with pytest.raises(SumError, match="step train/0/1"):
+        train_trees(trained.binned, LABELS, params, moved, n_rows_total=240)
 
 
 def test_values_on_a_cut_go_right() -> None:
-    x, y = make_rows(300, f=3)
+    x, y = make_rows(300, f=4)
     x = np.round(x * 4) / 4  # values and edges share a grid of quarters
-    trained = train(x, y, BoostingParameters(n_estimators=3), edges=[np.arange(-4, 4.25, 0.25)] * 3)
+    trained = train(x, y, BoostingParameters(n_estimators=3), edges=[np.arange(-4, 4.25, 0.25)] * 4)
     assert any(np.isin(x[:, 0], tree.threshold[tree.feature == 0]).any() for tree in trained.trees)
     margins = np.full(300, base_margin(trained.base_score), dtype=np.float32)
     for tree in trained.trees:

@@ -18,7 +18,7 @@ from bank_node.boosting import (
 from tests.unit.boosting.samples import Trained, make_rows, names, train
 
 _VERSION = tuple(int(part) for part in xgboost.__version__.split(".")[:2])
-ARITHMETIC = "3.4" if _VERSION >= (3, 3) else "3.2"
+ARITHMETIC = "3.4" if _VERSION >= (3, 4) else "3.2"
 
 
 def _pooled(trained: Trained, labels: np.ndarray, params: BoostingParameters) -> tuple[xgboost.Booster, np.ndarray]:

@@ -1,0 +1,139 @@
+"""From a bank's payments to its feature table, and from the table to training and test rows. Trains nothing.
+
+The only place that runs the engine on all of a bank's rows. Results don't depend on the number of threads: sums are of
+whole minor units, and the rows are put in order at the end.
+"""
+
+import logging
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from features.catalogue import CATALOGUE
+from features.contract import DataContract
+from features.sources import engine, find_source, reading
+from features.validation import check_features, checked_events
+from features.windows import with_aggregates
+
+if TYPE_CHECKING:
+    import ibis.expr.types as ir
+
+__all__ = ["extract_features", "feature_table", "labelled_rows", "time_split"]
+
+logger = logging.getLogger(__name__)
+
+
+def extract_features(
+    contract: DataContract,
+    events_path: Path | str,
+    *,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    threads: int | None = None,
+) -> pd.DataFrame:
+    """Read a bank's payments, check them, and make the contract's features of each outgoing one.
+
+    Every feature of a row is known at its ``event_time``: windows end just before it, and rows of the same time
+    don't see one another. 1.75 million rows with 43 features take well under a minute on two cores.
+
+    Args:
+        events_path: a .parquet or .csv file, or a folder of one kind of them.
+        since: only rows at or after this time, UTC; earlier rows are still history. None is all.
+        until: only rows before this time, UTC. None is all.
+        threads: for the engine; None is all cores.
+
+    Returns:
+        A row for each outgoing payment, ordered by ``event_time`` and ``row_id``: ``row_id`` (the payment's id),
+        ``event_time`` (datetime64[us], UTC without zone), ``is_fraud`` (float64, NaN while unknown), ``label_time``
+        (datetime64[us], NaT while unknown; where the bank gives a label without a time, ``event_time`` plus the
+        contract's label delay), and a float32 column for each feature, in the contract's order, NaN for missing.
+        May have no row when since and until leave none.
+
+    Raises:
+        DataError: the payments can't be read or break the contract. The message says where; mend the table.
+    """
+    source = find_source(events_path)
+    with engine(threads) as connection:
+        with reading(source.path):
+            # Once into the engine's own storage: CSV is parsed, and Parquet decoded, a single time for all windows.
+            checked = checked_events(connection, source, contract)
+            events = connection.create_table("events", checked, temp=True)
+        table = feature_table(events, contract)
+        table = table.filter(_between(table["event_time"], since, until)).order_by(["event_time", "row_id"])
+        frame: pd.DataFrame = connection.to_pyarrow(table).to_pandas()
+    logger.info("%d rows, %d features from %d files", len(frame), len(contract.features), len(source.files))
+    return check_features(frame, contract)
+
+
+def feature_table(events: "ir.Table", contract: DataContract) -> "ir.Table":
+    """The feature table as one Ibis expression over checked events, of all times and in no order."""
+    import ibis
+
+    known = events.select(
+        *(events[name] for name in ("account_id", "counterparty_id", "channel", "category", "is_fraud")),
+        row_id=events["payment_id"],
+        event_time=events["event_time"],
+        label_time=events["label_time"].coalesce(
+            events["event_time"] + ibis.interval(days=contract.label.delay_days)
+        ),
+        is_out=events["direction"] == "out",
+        event_us=events["event_time"].epoch_seconds().cast("int64") * 1_000_000
+        + events["event_time"].microsecond().cast("int64"),
+        # Half a minor unit rounds up, written as floor so that every engine does the same.
+        amount_minor=(events["amount"] * float(10**contract.minor_unit_digits) + 0.5).floor().cast("int64"),
+    )
+    definitions = [CATALOGUE[name] for name in contract.feature_names]
+    needs = frozenset(need for definition in definitions for need in definition.needs)
+    wide = with_aggregates(known, needs)
+    wide = wide.filter(wide["is_out"])
+    return wide.select(
+        wide["row_id"],
+        wide["event_time"],
+        wide["is_fraud"],
+        label_time=wide["is_fraud"].notnull().ifelse(wide["label_time"], ibis.null("timestamp(6)")),
+        **{definition.name: definition.build(wide, contract).cast("float32") for definition in definitions},
+    )
+
+
+def labelled_rows(frame: pd.DataFrame, as_of: datetime) -> pd.DataFrame:
+    """The rows of a feature table whose label was known by ``as_of`` (UTC), in their order."""
+    known = frame["is_fraud"].notna() & (frame["label_time"] <= _naive_utc(as_of))
+    return frame[known]
+
+
+def time_split(
+    frame: pd.DataFrame, train_until: datetime, gap_days: int
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Training rows before a time, and test rows from ``gap_days`` after it on.
+
+    Rows between the two are in neither: while they happened, the last training labels were not settled yet. Rows
+    without a label stay; see `labelled_rows`.
+
+    Args:
+        train_until: end of the training period, exclusive, UTC.
+        gap_days: the contract's ``label.delay_days``, 0 or more.
+    """
+    if gap_days < 0:
+        raise ValueError("gap_days must be 0 or more")
+    end = _naive_utc(train_until)
+    times = frame["event_time"]
+    return frame[times < end], frame[times >= end + pd.Timedelta(days=gap_days)]
+
+
+def _between(times: "ir.Value", since: datetime | None, until: datetime | None) -> "ir.Value":
+    import ibis
+
+    inside: ir.Value = ibis.literal(True)
+    if since is not None:
+        inside = inside & (times >= _naive_utc(since).to_pydatetime())
+    if until is not None:
+        inside = inside & (times < _naive_utc(until).to_pydatetime())
+    return inside
+
+
+def _naive_utc(moment: datetime) -> pd.Timestamp:
+    """A time without zone counts as UTC."""
+    stamp = pd.Timestamp(moment)
+    return stamp.tz_convert("UTC").tz_localize(None) if stamp.tzinfo is not None else stamp

@@ -1,0 +1,338 @@
+"""Whether a bank's payments keep the contract, and whether the features made from them do. Mends nothing.
+
+What goes in is checked in two steps. Pandera checks the shape: that each column is there and of its type. Then the
+rules about rows are counted in one Ibis query per part of the source; Pandera on Ibis would take a scan for each rule
+and carry bad values in its errors. Only when a rule is broken are files read again one by one, to name the first bad
+row. What comes out is checked by Pandera on the pandas frame.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from features.contract import ColumnSpec, DataContract
+from features.errors import (
+    ColumnTypeError,
+    DuplicateRowError,
+    EmptyTableError,
+    FeatureTableError,
+    LabelError,
+    MissingColumnError,
+    MissingValueError,
+    RangeError,
+    SchemaError,
+    UnknownCodeError,
+)
+from features.sources import Part, Source
+
+if TYPE_CHECKING:
+    import ibis.expr.types as ir
+    import pandas as pd
+    from ibis.backends.duckdb import Backend
+
+__all__ = ["check_features", "checked_events"]
+
+_Key = tuple[str, str, type[SchemaError]]
+
+_ENGINE_TYPES = {"string": "string", "number": "float64", "timestamp": "timestamp(6)"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    """One thing that may be wrong with a row: ``broken`` is true for the rows in which it is."""
+
+    column: str
+    problem: str
+    error: type[SchemaError]
+    broken: "ir.BooleanValue"
+
+    @property
+    def key(self) -> "_Key":
+        """The same for the same rule on another part."""
+        return self.column, self.problem, self.error
+
+
+def checked_events(connection: "Backend", source: Source, contract: DataContract) -> "ir.Table":
+    """The payments of a source, checked: the contract's columns, typed, as one lazy table.
+
+    Strings, float64 numbers (null for a missing label) and UTC timestamps in microseconds. Columns that the contract
+    doesn't name are dropped, columns that it lets be absent are null.
+
+    Raises:
+        SchemaError: the subclass says what is wrong; the message names the file, the column, how many rows are bad
+            and the first bad row's number. Mend the table.
+    """
+    for part in source.parts:
+        _check_shape(connection, source, part, contract)
+    broken = _broken(connection, source, contract)
+    if broken:
+        raise _located(connection, source, contract, broken)
+    tables = [_typed(source.read(connection, part), source, part, contract) for part in source.parts]
+    events = tables[0] if len(tables) == 1 else tables[0].union(*tables[1:], distinct=False)
+    _check_counts(connection, source, events)
+    _check_duplicates(connection, source, contract, events)
+    return events
+
+
+def check_features(frame: "pd.DataFrame", contract: DataContract) -> "pd.DataFrame":
+    """The feature table itself, once Pandera has found its columns, types and values as they must be.
+
+    Raises:
+        FeatureTableError: they are not. The bank can't mend that: report it.
+    """
+    import numpy as np
+    import pandera.errors
+    import pandera.pandas as pa
+
+    finite = pa.Check(lambda values: not bool(np.isinf(values.to_numpy()).any()), name="finite")
+    columns = {
+        "row_id": pa.Column("str", unique=True),
+        "event_time": pa.Column("datetime64[us]", pa.Check(lambda times: times.is_monotonic_increasing)),
+        "is_fraud": pa.Column("float64", pa.Check.isin([0.0, 1.0]), nullable=True),
+        "label_time": pa.Column("datetime64[us]", nullable=True),
+    }
+    columns |= {name: pa.Column("float32", finite, nullable=True) for name in contract.feature_names}
+    try:
+        return pa.DataFrameSchema(columns, strict=True, ordered=True).validate(frame, lazy=True)
+    except pandera.errors.SchemaErrors as errors:
+        faults = sorted({f"{getattr(fault.schema, 'name', None)} ({fault.check})" for fault in errors.schema_errors})
+        raise FeatureTableError(f"The feature table breaks its schema in: {', '.join(faults)}.") from None
+
+
+def _check_shape(connection: "Backend", source: Source, part: Part, contract: DataContract) -> None:
+    """Columns and types of one part, by Pandera on an empty slice: no row is read."""
+    import ibis.expr.datatypes as dt
+    import pandera.errors
+    import pandera.ibis as pa
+
+    raw = source.read(connection, part)
+    types = {"string": dt.string, "number": dt.float64, "timestamp": dt.Timestamp(scale=6)}
+    schema = pa.DataFrameSchema(
+        {
+            column.name: pa.Column(types[column.type], nullable=True, required=column.required)
+            for column in contract.columns
+        }
+    )
+    try:
+        schema.validate(_typed(raw, source, part, contract, fill=False).limit(0), lazy=True)
+    except pandera.errors.SchemaErrors as errors:
+        file = part.files[0]
+        missing = [column.name for column in contract.columns if column.required and column.name not in raw.columns]
+        if missing:
+            names = ", ".join(missing)
+            raise MissingColumnError(f"{file} has no column {names}.", column=missing[0]) from None
+        wrong = [fault.schema.name for fault in errors.schema_errors]
+        sentences = [
+            f"{file}: column {name} must be of type {contract.column(name).type}, and is {raw[name].type()}."
+            for name in wrong
+        ]
+        raise ColumnTypeError(" ".join(sentences), column=wrong[0]) from None
+
+
+def _typed(
+    raw: "ir.Table", source: Source, part: Part, contract: DataContract, *, fill: bool = True
+) -> "ir.Table":
+    """The contract's columns in their types; a column of another kind of type stays as it is, for the shape check."""
+    import ibis
+
+    columns: dict[str, ir.Value] = {}
+    for column in contract.columns:
+        if column.name in raw.columns:
+            columns[column.name] = _cast(raw, source, part, column)
+        elif fill and not column.required:
+            columns[column.name] = ibis.null(_ENGINE_TYPES[column.type])
+    return raw.select(**columns)
+
+
+def _cast(raw: "ir.Table", source: Source, part: Part, column: ColumnSpec) -> "ir.Value":
+    import ibis
+
+    value = raw[column.name]
+    target = _ENGINE_TYPES[column.type]
+    if column.name in part.null_columns:
+        return ibis.null(target)
+    if source.kind == "csv" and column.type == "number":
+        value = value.try_cast(target)
+    elif source.kind == "csv" and column.type == "timestamp":
+        # By way of a zoned type, so that an offset in the text counts and a time without one is UTC.
+        value = value.try_cast("timestamp('UTC', 6)").cast(target)
+    elif _same_family(value.type(), column.type):
+        value = value.cast(target)
+    if column.type == "number" and column.nullable and value.type().is_floating():
+        value = value.isnan().ifelse(ibis.null(target), value)
+    return value
+
+
+def _same_family(found: Any, wanted: str) -> bool:
+    if wanted == "number":
+        return bool(found.is_numeric() or found.is_boolean())
+    if wanted == "timestamp":
+        return bool(found.is_timestamp())
+    return bool(found.is_string())
+
+
+def _rules(raw: "ir.Table", source: Source, part: Part, contract: DataContract) -> Iterator[_Rule]:
+    """The rules about single rows, as expressions on the raw table, in the contract's order of columns."""
+    values = {
+        column.name: _cast(raw, source, part, column) for column in contract.columns if column.name in raw.columns
+    }
+    for column in contract.columns:
+        if column.name not in values:
+            continue
+        name, value = column.name, values[column.name]
+        there = value.notnull()
+        if source.kind == "csv" and column.type != "string":
+            kind = "number" if column.type == "number" else "time"
+            # NaN is a float that a nullable column turns into null: it was read, so it is not unreadable.
+            unread = raw[name].try_cast(_ENGINE_TYPES["number"]).isnull() if kind == "number" else value.isnull()
+            yield _Rule(name, f"text that is not a {kind}", ColumnTypeError, raw[name].notnull() & unread)
+            missing = raw[name].isnull()
+        else:
+            missing = value.isnull() if column.type != "string" else value.isnull() | (value == "")
+        if not column.nullable:
+            yield _Rule(name, "no value", MissingValueError, missing)
+        if column.vocabulary is not None:
+            codes = contract.codes(name)
+            yield _Rule(name, "a code that the contract doesn't know", UnknownCodeError, there & value.notin(codes))
+        if column.type == "number":
+            yield _Rule(name, f"a number that is not {_range_words(column)}", RangeError, _outside(column, value))
+        if column.earliest is not None:
+            problem = f"a time before {column.earliest.isoformat(' ')}"
+            yield _Rule(name, problem, RangeError, there & (value < column.earliest))
+        if column.latest is not None:
+            problem = f"a time after {column.latest.isoformat(' ')}"
+            yield _Rule(name, problem, RangeError, there & (value > column.latest))
+    label, known_at = values["is_fraud"], values["label_time"]
+    out = values["direction"] == "out"
+    problem = "no label although label_time says when it became known"
+    yield _Rule("is_fraud", problem, LabelError, out & known_at.notnull() & label.isnull())
+    problem = "a time before the payment's own"
+    yield _Rule("label_time", problem, LabelError, out & known_at.notnull() & (known_at < values["event_time"]))
+
+
+def _outside(column: ColumnSpec, value: "ir.Value") -> "ir.BooleanValue":
+    """True outside the column's range. NaN and infinity are asked for by name: engines order NaN differently."""
+    bad = value.isnan() | value.isinf()
+    if column.above is not None:
+        bad = bad | (value <= column.above)
+    if column.at_most is not None:
+        bad = bad | (value > column.at_most)
+    if column.allowed is not None:
+        bad = bad | value.notin(column.allowed)
+    return value.notnull() & bad
+
+
+def _range_words(column: ColumnSpec) -> str:
+    words = []
+    if column.above is not None:
+        words.append(f"above {column.above:g}")
+    if column.at_most is not None:
+        words.append(f"at most {column.at_most:g}")
+    if column.allowed is not None:
+        words.append(" or ".join(f"{value:g}" for value in column.allowed))
+    return " and ".join(words) or "finite"
+
+
+def _broken(connection: "Backend", source: Source, contract: DataContract) -> dict[_Key, int]:
+    """How many rows break each rule, over all parts; rules that no row breaks are left out."""
+    counts: dict[_Key, int] = {}
+    for part in source.parts:
+        raw = source.read(connection, part)
+        rules = list(_rules(raw, source, part, contract))
+        sums = raw.aggregate([rule.broken.sum().coalesce(0).name(f"r{i}") for i, rule in enumerate(rules)])
+        row = connection.to_pyarrow(sums).to_pylist()[0]
+        for i, rule in enumerate(rules):
+            counts[rule.key] = counts.get(rule.key, 0) + int(row[f"r{i}"])
+    return {key: count for key, count in counts.items() if count}
+
+
+def _located(
+    connection: "Backend", source: Source, contract: DataContract, broken: dict[_Key, int]
+) -> SchemaError:
+    """The error of the first broken rule, with its first bad row; the other broken rules are told by their counts."""
+    import ibis
+
+    key, count = next(iter(broken.items()))
+    column, problem, error = key
+    for file in source.files:
+        part = source.only(file)
+        raw = source.read(connection, part)
+        # The engine keeps the file's order, so numbering without an order numbers the rows of the file.
+        numbered = raw.mutate(row_number_=ibis.row_number())
+        rule = next((rule for rule in _rules(numbered, source, part, contract) if rule.key == key), None)
+        if rule is None:
+            continue
+        found = connection.to_pyarrow(numbered.filter(rule.broken).aggregate(first=numbered["row_number_"].min()))
+        first = found.to_pylist()[0]["first"]
+        if first is not None:
+            return error(
+                _sentence(source, column, count, problem, file, int(first) + 1) + _others(broken, key),
+                column=column,
+                bad_rows=count,
+                first_bad_row=int(first) + 1,
+            )
+    return error(f"{source.path}: column {column} has {_rows(count)} with {problem}.", column=column, bad_rows=count)
+
+
+def _sentence(source: Source, column: str, count: int, problem: str, file: Path, row: int) -> str:
+    place = "the first is" if count > 1 else "it is"
+    where = f"row {row}" if file == source.path else f"row {row} of {file.relative_to(source.path)}"
+    return f"{source.path}: column {column} has {_rows(count)} with {problem}; {place} {where}."
+
+
+def _others(broken: dict[_Key, int], told: _Key) -> str:
+    sentences = [
+        f" Column {column} has {_rows(count)} with {problem}."
+        for (column, problem, error), count in broken.items()
+        if (column, problem, error) != told
+    ]
+    return "".join(sentences[:10])
+
+
+def _rows(count: int) -> str:
+    return "1 row" if count == 1 else f"{count} rows"
+
+
+def _check_counts(connection: "Backend", source: Source, events: "ir.Table") -> None:
+    row = connection.to_pyarrow(
+        events.aggregate(rows=events.count(), out=(events["direction"] == "out").sum().coalesce(0))
+    ).to_pylist()[0]
+    if row["rows"] == 0:
+        raise EmptyTableError(f"{source.path} has no row.")
+    if row["out"] == 0:
+        raise EmptyTableError(
+            f"{source.path}: column direction has no out row, so there is no payment to make features of.",
+            column="direction",
+        )
+
+
+def _check_duplicates(connection: "Backend", source: Source, contract: DataContract, events: "ir.Table") -> None:
+    import ibis
+
+    keys = ["payment_id", "direction"]
+    counted = events.group_by(keys).aggregate(times=events.count())
+    total = counted.aggregate(extra=(counted["times"] - 1).sum())
+    extra = int(connection.to_pyarrow(total).to_pylist()[0]["extra"])
+    if not extra:
+        return
+    # Files by name, rows by place: the first of equal payments is the good one, and each later one is bad.
+    numbered = []
+    for place, file in enumerate(source.files):
+        part = source.only(file)
+        raw = source.read(connection, part)
+        ids = {name: _cast(raw, source, part, contract.column(name)) for name in keys}
+        numbered.append(raw.select(**ids, place=ibis.literal(place), row=ibis.row_number()))
+    table = numbered[0] if len(numbered) == 1 else numbered[0].union(*numbered[1:], distinct=False)
+    order = ibis.window(group_by=keys, order_by=["place", "row"])
+    again = table.mutate(nth=ibis.row_number().over(order))
+    first = again.filter(again["nth"] > 0).order_by(["place", "row"]).limit(1)
+    row = connection.to_pyarrow(first).to_pylist()[0]
+    problem = "an id that another row with the same direction has already"
+    file, number = source.files[row["place"]], int(row["row"]) + 1
+    raise DuplicateRowError(
+        _sentence(source, "payment_id", extra, problem, file, number),
+        column="payment_id",
+        bad_rows=extra,
+        first_bad_row=number,
+    )
