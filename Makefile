@@ -15,8 +15,8 @@ KEEP ?=
 help: ## show what can be done
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-$(READY): pyproject.toml $(wildcard pins/*.txt) docker/setup-venv.sh
-	@PYTHON="$(PYTHON)" VENV="$(VENV)" sh docker/setup-venv.sh
+$(READY): pyproject.toml $(wildcard pins/*.txt) .ci/setup-venv.sh
+	@PYTHON="$(PYTHON)" VENV="$(VENV)" sh .ci/setup-venv.sh
 	@touch $(READY)
 
 setup: $(READY) ## make .venv with the pinned packages

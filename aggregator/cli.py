@@ -52,6 +52,10 @@ def open_run(
     contract_fingerprint: Annotated[str, typer.Option(help="From `bank-node contract`.")],
     params: Annotated[Path | None, typer.Option(help="Training parameters, YAML, XGBoost's names.")] = None,
     rounds: Annotated[int, typer.Option(help="Boosting rounds (trees); overrides the parameters.")] = 50,
+    train_until: Annotated[
+        str | None, typer.Option(help="ISO date: train on rows before it, evaluate after it plus the label delay.")
+    ] = None,
+    alert_budget: Annotated[float, typer.Option(help="Share of rows an analyst can look at.")] = 0.005,
     title: str = "consortium run",
     enrol_seconds: int = 3600,
     step_seconds: int = 600,
@@ -65,11 +69,13 @@ def open_run(
     if not isinstance(parameters, dict):
         raise ConfigError(f"parameters {params} must be a mapping")
     parameters["n_estimators"] = rounds
+    # What the banks read as their run plan.
+    plan = {"params": parameters, "train_until": train_until, "alert_budget": alert_budget}
     settings = RunSettings(
         title=title,
         roster=tuple(bank),
         contract_fingerprint=contract_fingerprint,
-        parameters_json=json.dumps(parameters, sort_keys=True),
+        parameters_json=json.dumps(plan, sort_keys=True),
         rounds=rounds,
         enrol_seconds=enrol_seconds,
         step_seconds=step_seconds,

@@ -87,7 +87,7 @@ def load_config(path: Path) -> BankConfig:
     return config.model_copy(
         update={
             "events": base / config.events,
-            "work_dir": base / config.work_dir,
+            "work_dir": (base / config.work_dir).resolve(),
             "contract": None if config.contract is None else base / config.contract,
             "aggregator": node.model_copy(
                 update={"ca": base / node.ca, "certificate": base / node.certificate, "key": base / node.key}

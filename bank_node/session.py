@@ -37,7 +37,7 @@ from protocol.run_state import Phase
 
 __all__ = ["RunSession"]
 
-_ORDER = [p for p in Phase if p is not Phase.ABORTED]
+_ORDER: list[Phase] = [p for p in Phase if p is not Phase.ABORTED]
 _POLL_SECONDS = 0.2
 
 Log = Callable[[str], None]

@@ -140,7 +140,9 @@ _DEFINITIONS = (
         for span in ("1h", "1d", "7d", "30d")
     ),
     *(
-        _window("counterparty", "counterparty_out", measure, span, "this bank's customers' payments to the counterparty")
+        _window(
+            "counterparty", "counterparty_out", measure, span, "this bank's customers' payments to the counterparty"
+        )
         for measure in ("count", "sum", "max", "mean")
         for span in ("1h", "1d", "7d", "30d")
     ),

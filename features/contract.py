@@ -206,7 +206,7 @@ def load_contract(path: Path | str | None = None) -> DataContract:
     if len(text) > MAX_CONTRACT_BYTES:
         raise ContractError(f"Contract {name} is larger than {MAX_CONTRACT_BYTES} bytes.")
     try:
-        raw = yaml.load(text, Loader=_StrictLoader)
+        raw = yaml.load(text, Loader=_StrictLoader)  # noqa: S506  a SafeLoader that refuses duplicate keys
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}" if mark is not None else ""

@@ -54,30 +54,32 @@ def extract_features(
     Raises:
         DataError: the payments can't be read or break the contract. The message says where; mend the table.
     """
+    import ibis
+
     source = find_source(events_path)
     with engine(threads) as connection:
         with reading(source.path):
             # Once into the engine's own storage: CSV is parsed, and Parquet decoded, a single time for all windows.
             checked = checked_events(connection, source, contract)
-            events = connection.create_table("events", checked, temp=True)
-        table = feature_table(events, contract)
-        table = table.filter(_between(table["event_time"], since, until)).order_by(["event_time", "row_id"])
+            numbered = checked.mutate(event_number=ibis.row_number())
+            events = connection.create_table("events", numbered, temp=True)
+        table = feature_table(events, contract, since=since, until=until).order_by(["event_time", "row_id"])
         frame: pd.DataFrame = connection.to_pyarrow(table).to_pandas()
     logger.info("%d rows, %d features from %d files", len(frame), len(contract.features), len(source.files))
     return check_features(frame, contract)
 
 
-def feature_table(events: "ir.Table", contract: DataContract) -> "ir.Table":
-    """The feature table as one Ibis expression over checked events, of all times and in no order."""
+def feature_table(
+    events: "ir.Table", contract: DataContract, *, since: datetime | None = None, until: datetime | None = None
+) -> "ir.Table":
+    """The feature table as one Ibis expression, rows in no order.
+
+    Args:
+        events: the contract's columns, checked, and ``event_number``, unique.
+    """
     import ibis
 
-    known = events.select(
-        *(events[name] for name in ("account_id", "counterparty_id", "channel", "category", "is_fraud")),
-        row_id=events["payment_id"],
-        event_time=events["event_time"],
-        label_time=events["label_time"].coalesce(
-            events["event_time"] + ibis.interval(days=contract.label.delay_days)
-        ),
+    known = events.mutate(
         is_out=events["direction"] == "out",
         event_us=events["event_time"].epoch_seconds().cast("int64") * 1_000_000
         + events["event_time"].microsecond().cast("int64"),
@@ -86,15 +88,17 @@ def feature_table(events: "ir.Table", contract: DataContract) -> "ir.Table":
     )
     definitions = [CATALOGUE[name] for name in contract.feature_names]
     needs = frozenset(need for definition in definitions for need in definition.needs)
-    wide = with_aggregates(known, needs)
-    wide = wide.filter(wide["is_out"])
+    rows = known.filter(known["is_out"] & _between(known["event_time"], since, until))
+    wide = with_aggregates(known, rows, needs)
+    settled = wide["event_time"] + ibis.interval(days=contract.label.delay_days)
+    label_time = wide["is_fraud"].notnull().ifelse(wide["label_time"].coalesce(settled), ibis.null("timestamp(6)"))
     return wide.select(
-        wide["row_id"],
         wide["event_time"],
         wide["is_fraud"],
-        label_time=wide["is_fraud"].notnull().ifelse(wide["label_time"], ibis.null("timestamp(6)")),
+        row_id=wide["payment_id"],
+        label_time=label_time,
         **{definition.name: definition.build(wide, contract).cast("float32") for definition in definitions},
-    )
+    ).relocate("row_id", "event_time", "is_fraud", "label_time")
 
 
 def labelled_rows(frame: pd.DataFrame, as_of: datetime) -> pd.DataFrame:
@@ -103,9 +107,7 @@ def labelled_rows(frame: pd.DataFrame, as_of: datetime) -> pd.DataFrame:
     return frame[known]
 
 
-def time_split(
-    frame: pd.DataFrame, train_until: datetime, gap_days: int
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+def time_split(frame: pd.DataFrame, train_until: datetime, gap_days: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Training rows before a time, and test rows from ``gap_days`` after it on.
 
     Rows between the two are in neither: while they happened, the last training labels were not settled yet. Rows

@@ -130,9 +130,7 @@ def _check_shape(connection: "Backend", source: Source, part: Part, contract: Da
         raise ColumnTypeError(" ".join(sentences), column=wrong[0]) from None
 
 
-def _typed(
-    raw: "ir.Table", source: Source, part: Part, contract: DataContract, *, fill: bool = True
-) -> "ir.Table":
+def _typed(raw: "ir.Table", source: Source, part: Part, contract: DataContract, *, fill: bool = True) -> "ir.Table":
     """The contract's columns in their types; a column of another kind of type stays as it is, for the shape check."""
     import ibis
 
@@ -247,9 +245,7 @@ def _broken(connection: "Backend", source: Source, contract: DataContract) -> di
     return {key: count for key, count in counts.items() if count}
 
 
-def _located(
-    connection: "Backend", source: Source, contract: DataContract, broken: dict[_Key, int]
-) -> SchemaError:
+def _located(connection: "Backend", source: Source, contract: DataContract, broken: dict[_Key, int]) -> SchemaError:
     """The error of the first broken rule, with its first bad row; the other broken rules are told by their counts."""
     import ibis
 

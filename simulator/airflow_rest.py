@@ -129,9 +129,7 @@ class AirflowRest:
                 name, trace = next(iter(errors.items()))
                 raise AirflowRestError(f"Airflow cannot import the DAG file {name}:\n{trace}")
             if time.monotonic() > deadline:
-                raise AirflowRestError(
-                    f"Airflow did not find these DAGs in {timeout:.0f} s: {', '.join(missing)}."
-                )
+                raise AirflowRestError(f"Airflow did not find these DAGs in {timeout:.0f} s: {', '.join(missing)}.")
             time.sleep(poll)
 
     # -- driving -------------------------------------------------------------------------------------
@@ -144,9 +142,7 @@ class AirflowRest:
         """Keeps the scheduler from starting new runs of ``dag_id``."""
         self._send("PATCH", f"/api/v2/dags/{quote(dag_id)}", json={"is_paused": True})
 
-    def trigger(
-        self, dag_id: str, conf: Mapping[str, Any] | None = None, *, run_id: str | None = None
-    ) -> str:
+    def trigger(self, dag_id: str, conf: Mapping[str, Any] | None = None, *, run_id: str | None = None) -> str:
         """Starts a DAG run and returns its run id.
 
         Args:
@@ -238,9 +234,7 @@ class AirflowRest:
             if state in TERMINAL_STATES:
                 return state
             if time.monotonic() > deadline:
-                open_tasks = [
-                    f"{task.task_id}: {task.state}" for task in self.task_states(dag_id, run_id).values()
-                ]
+                open_tasks = [f"{task.task_id}: {task.state}" for task in self.task_states(dag_id, run_id).values()]
                 raise AirflowRestError(
                     f"The DAG run {run_id} of {dag_id} is still {state} after {timeout:.0f} s "
                     f"({', '.join(open_tasks)})."

@@ -163,9 +163,7 @@ class AirflowStack:
         """
         if running := _recorded(self.home):
             names = ", ".join(process["name"] for process, _ in running)
-            raise AirflowStackError(
-                f"An Airflow of the home {self.home} is running already ({names}); stop it first."
-            )
+            raise AirflowStackError(f"An Airflow of the home {self.home} is running already ({names}); stop it first.")
         begun = time.monotonic()
         self._prepare()
         atexit.register(self.stop)
@@ -333,14 +331,11 @@ class AirflowStack:
         else:
             lagging = [name.replace("_", "-") for name in _HEALTH_NAMES if seen.get(name) != "healthy"]
         tails = [
-            f"The end of {process.log}:\n{_tail(process.log)}"
-            for process in self._processes
-            if process.name in lagging
+            f"The end of {process.log}:\n{_tail(process.log)}" for process in self._processes if process.name in lagging
         ]
         return "\n".join(
             [
-                f"Airflow is not healthy after {self._start_seconds:.0f} s; "
-                f"waiting for {', '.join(lagging)}.",
+                f"Airflow is not healthy after {self._start_seconds:.0f} s; waiting for {', '.join(lagging)}.",
                 *tails,
             ]
         )

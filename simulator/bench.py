@@ -45,7 +45,8 @@ def _pooled(table: SimulatedTable, params: BoostingParameters, threads: int) -> 
     rows = table.pooled(table.train)
     settings = params.to_mapping()
     rounds = int(settings.pop("n_estimators"))
-    settings.pop("base_score", None)
+    for ours in ("base_score", "xgboost_arithmetic"):
+        settings.pop(ours, None)
     started = perf_counter()
     matrix = xgboost.QuantileDMatrix(rows.columns, label=rows.labels, max_bin=params.max_bin, nthread=threads)
     xgboost.train(settings | {"nthread": threads, "verbosity": 0}, matrix, num_boost_round=rounds)

@@ -33,7 +33,8 @@ from simulator.consortium import AggregatorProcess, bank_files, child_environmen
 
 __all__ = ["run_demo", "stop_demo"]
 
-screen = Console()
+# Logs and CI have no width of their own; a terminal does.
+screen = Console(width=None if Console().is_terminal else 120)
 _PATIENCE = 1500.0
 
 
@@ -86,9 +87,7 @@ def run_demo(data: Path | None, out: Path, *, keep: bool, trees: int) -> None:
             rest.wait_for_dags(["consortium_run", *(f"bank_{b}_{d}" for b in banks for d in _BANK_DAGS)], timeout=120)
             _orchestrate(rest, client, banks)
             _show_results(out, configs, banks, settings)
-            for bank in banks:
-                _show_alerts(out, bank)
-                break
+            _show_alerts(out, banks[0])
             screen.print(f"\nmodel: {out / 'model.json'} (load it with xgboost.Booster)")
             done = True
     finally:
@@ -96,7 +95,9 @@ def run_demo(data: Path | None, out: Path, *, keep: bool, trees: int) -> None:
             node.stop()
     minutes, seconds = divmod(int(time.monotonic() - begun), 60)
     if keep:
-        screen.print(f"left running: Airflow {stack.url} ({stack.username} / {stack.password}), operator {node.console}")
+        screen.print(
+            f"left running: Airflow {stack.url} ({stack.username} / {stack.password}), operator {node.console}"
+        )
         screen.print("stop them with `make clean` or `.venv/bin/simulator stop`")
     else:
         screen.print(f"everything is stopped; KEEP=1 leaves Airflow ({stack.url}) and {node.console} running")
@@ -276,8 +277,21 @@ def _show_results(out: Path, configs: dict[str, Path], banks: list[str], setting
     (out / "model.json").write_bytes(digests.pop())
 
     budget = settings["alert_budget"]
-    shown = Table("bank", "rows", "frauds", "alone", "consortium", "pooled", "alone", "consortium", "pooled")
-    shown.title = f"AUC-PR (three columns), then recall when {budget:.1%} of rows are alerted"
+    shown = Table(
+        title=f"AUC-PR, and recall when {budget:.1%} of rows are alerted: the bank alone, with Crossbank, pooled"
+    )
+    for name in (
+        "bank",
+        "rows",
+        "frauds",
+        "AUC-PR alone",
+        "consortium",
+        "pooled",
+        "recall alone",
+        "consortium",
+        "pooled",
+    ):
+        shown.add_column(name, no_wrap=name == "bank", justify="left" if name == "bank" else "right")
     rows = []
     for bank in banks:
         result, late = evaluations[bank], later[bank]

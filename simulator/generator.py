@@ -41,11 +41,11 @@ class GeneratorSettings:
     """What to generate. Sizes are over all banks together."""
 
     banks: int = 4
-    customers: int = 3000
+    customers: int = 4000
     merchants: int = 900
     days: int = 120
     seed: int = 7
-    fraud_episodes_per_1000_customers: float = 120.0
+    fraud_episodes_per_1000_customers: float = 170.0
     never_reported: float = 0.06
     false_claims: float = 0.0003
 
@@ -223,7 +223,9 @@ def _rents_and_salaries(world: _World) -> pd.DataFrame:
     rent = np.round(rng.lognormal(6.4, 0.35, len(payers)), 0)
     parts = []
     for month in range(settings.days // 30 + 1):
-        second = (month * 30 + rng.integers(0, 4, len(payers))) * _SECONDS_A_DAY + rng.integers(6, 20, len(payers)) * 3600
+        second = (month * 30 + rng.integers(0, 4, len(payers))) * _SECONDS_A_DAY + rng.integers(
+            6, 20, len(payers)
+        ) * 3600
         parts.append(_transfer_frame(second, payers, landlord, rent))
     movers = rng.choice(settings.customers, settings.customers // 12, replace=False)
     second = rng.integers(0, settings.days * _SECONDS_A_DAY, len(movers))
@@ -387,8 +389,8 @@ def _write(world: _World, events: pd.DataFrame, out: Path) -> GeneratedConsortiu
         paths[str(name)] = out / str(name) / "events.parquet"
         paths[str(name)].parent.mkdir(parents=True, exist_ok=True)
         mine.to_parquet(paths[str(name)], index=False)
-    truth = pd.DataFrame(
-        {"payment_id": base["payment_id"], "bank": names[sender_bank], "fraud_type": events["fraud"]}
-    )[fraud]
+    truth = pd.DataFrame({"payment_id": base["payment_id"], "bank": names[sender_bank], "fraud_type": events["fraud"]})[
+        fraud
+    ]
     truth.to_parquet(out / "truth.parquet", index=False)
     return GeneratedConsortium(events=paths, truth=out / "truth.parquet")

@@ -32,9 +32,7 @@ def get_provider_info() -> dict[str, Any]:
                 "conn-fields": {
                     "ca": _path_field("CA certificate", "Path of the consortium CA's certificate (PEM)."),
                     "certificate": _path_field("Certificate", "Path of your own certificate (PEM)."),
-                    "key": _path_field(
-                        "Private key", "Path of your private key (PEM, mode 0600). Only the path."
-                    ),
+                    "key": _path_field("Private key", "Path of your private key (PEM, mode 0600). Only the path."),
                 },
                 "ui-field-behaviour": {
                     "hidden-fields": ["schema", "login", "password", "extra"],

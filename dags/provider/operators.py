@@ -45,9 +45,7 @@ class _AggregatorOperator(BaseOperator):
 
     template_fields: Sequence[str] = ("config_path", "consortium_conn_id")
 
-    def __init__(
-        self, *, config_path: str | None = None, consortium_conn_id: str | None = None, **kwargs: Any
-    ) -> None:
+    def __init__(self, *, config_path: str | None = None, consortium_conn_id: str | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.config_path = config_path
         self.consortium_conn_id = consortium_conn_id
@@ -233,9 +231,7 @@ class CloseRunOperator(_AggregatorOperator):
         for line in table(view):
             self.log.info("%s", line)
         if view.phase != "RELEASED":
-            raise AirflowFailException(
-                f"The run {view.run_id} was aborted: {view.reason or 'no reason given'}"
-            )
+            raise AirflowFailException(f"The run {view.run_id} was aborted: {view.reason or 'no reason given'}")
         return summary(view)
 
 

@@ -88,9 +88,7 @@ class RunPhaseTrigger(_AggregatorTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Polls the aggregator and yields one event."""
-        yield TriggerEvent(
-            await wait_for_phase(self.fetch, phase=self.phase, pace=self._pace(), log=self.log.info)
-        )
+        yield TriggerEvent(await wait_for_phase(self.fetch, phase=self.phase, pace=self._pace(), log=self.log.info))
 
     async def fetch(self) -> Any:
         """Fetches the run's view from the aggregator."""
@@ -116,9 +114,7 @@ class OpenRunTrigger(_AggregatorTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Polls the aggregator and yields one event."""
         yield TriggerEvent(
-            await wait_for_open_run(
-                self.list_runs, bank_id=self.bank_id, pace=self._pace(), log=self.log.info
-            )
+            await wait_for_open_run(self.list_runs, bank_id=self.bank_id, pace=self._pace(), log=self.log.info)
         )
 
     async def list_runs(self) -> Any:

@@ -135,9 +135,7 @@ def table(view: Any) -> list[str]:
     if view.events:
         lines.append(rule)
         first = view.events[0].at
-        lines.extend(
-            f"{event.at - first:9.1f} s  {event.bank or '-':<16}{event.text}" for event in view.events
-        )
+        lines.extend(f"{event.at - first:9.1f} s  {event.bank or '-':<16}{event.text}" for event in view.events)
     return [*lines, rule]
 
 

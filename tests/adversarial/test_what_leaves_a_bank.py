@@ -54,7 +54,16 @@ def test_only_ciphertexts_keys_signatures_and_declared_metadata_leave(
     report = training.train_consortium(table, params, tmp_path, mode="threads", compare=False)
 
     methods = Counter(method for method, _ in sent)
-    assert set(methods) == {"OpenRun", "GetRun", "Join", "AnnounceKey", "GetKeys", "PublishBundle", "SecureSum", "Report"}
+    assert set(methods) == {
+        "OpenRun",
+        "GetRun",
+        "Join",
+        "AnnounceKey",
+        "GetKeys",
+        "PublishBundle",
+        "SecureSum",
+        "Report",
+    }
     bundles = [pb.KeyBundle.FromString(body) for method, body in sent if method == "PublishBundle"]
     context = PublicContext(bundles[0].public_context)
     assert not ts.context_from(bundles[0].public_context).has_secret_key()
@@ -112,9 +121,7 @@ def test_the_aggregator_refuses_a_context_with_a_secret_key_or_other_parameters(
     other = ts.context(ts.SCHEME_TYPE.BFV, 4096, plain_modulus=1032193, encryption_type=ts.ENCRYPTION_TYPE.SYMMETRIC)
     with pytest.raises(ProtocolViolation, match="parameters are not the protocol's"):
         PublicContext(
-            other.serialize(
-                save_secret_key=False, save_public_key=False, save_galois_keys=False, save_relin_keys=False
-            )
+            other.serialize(save_secret_key=False, save_public_key=False, save_galois_keys=False, save_relin_keys=False)
         )
     for junk in (b"", b"x" * 91, bytes(91)):
         with pytest.raises(ProtocolViolation):

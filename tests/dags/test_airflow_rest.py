@@ -34,9 +34,7 @@ class Server:
 
 def _rest(handler: Handler) -> tuple[AirflowRest, Server]:
     server = Server(handler)
-    return AirflowRest(
-        "http://127.0.0.1:1", "admin", "secret-word", transport=httpx.MockTransport(server)
-    ), server
+    return AirflowRest("http://127.0.0.1:1", "admin", "secret-word", transport=httpx.MockTransport(server)), server
 
 
 def test_trigger_sends_the_required_key_and_returns_the_run_id() -> None:
@@ -103,9 +101,7 @@ def test_wait_reports_progress_and_ends() -> None:
 
     rest, _ = _rest(handler)
     seen: list[str] = []
-    assert (
-        rest.wait("d", "r", timeout=5, poll=0, on_poll=lambda state, tasks: seen.append(state)) == "success"
-    )
+    assert rest.wait("d", "r", timeout=5, poll=0, on_poll=lambda state, tasks: seen.append(state)) == "success"
     assert seen == ["queued", "running", "success"]
 
 

@@ -33,9 +33,7 @@ def _edges(dag: Any) -> set[tuple[str, str]]:
 
 def test_dagbag_has_every_dag_and_no_error(dagbag: Any) -> None:
     assert dagbag.import_errors == {}
-    expected = {
-        f"bank_{bank}_{dag}" for bank in ("alpha", "beta") for dag in ("features", "training", "scoring")
-    }
+    expected = {f"bank_{bank}_{dag}" for bank in ("alpha", "beta") for dag in ("features", "training", "scoring")}
     assert set(dagbag.dags) == expected | {"consortium_run"}
 
 
@@ -87,9 +85,7 @@ def test_dags_survive_serialisation(dagbag: Any) -> None:
         assert again.task_ids == dag.task_ids
 
 
-@pytest.mark.parametrize(
-    ("value", "expected"), [(None, "0 0 * * *"), ("30 2 * * *", "30 2 * * *"), ("none", "None")]
-)
+@pytest.mark.parametrize(("value", "expected"), [(None, "0 0 * * *"), ("30 2 * * *", "30 2 * * *"), ("none", "None")])
 def test_daily_schedule_is_configurable(
     banks_dir: Path, monkeypatch: pytest.MonkeyPatch, value: str | None, expected: str
 ) -> None:
@@ -141,9 +137,7 @@ def test_no_environment_means_no_dags(monkeypatch: pytest.MonkeyPatch) -> None:
         ("bank_id: [secret\n", "not valid YAML at line"),
     ],
 )
-def test_a_wrong_bank_config_names_the_file_and_not_its_content(
-    tmp_path: Path, content: str, text: str
-) -> None:
+def test_a_wrong_bank_config_names_the_file_and_not_its_content(tmp_path: Path, content: str, text: str) -> None:
     from dags.settings import SettingsError, bank_configs
 
     (tmp_path / "x.yaml").write_text(content)

@@ -28,9 +28,7 @@ DISTRIBUTIONS = {
 
 def _instructions(path: Path) -> list[tuple[str, str]]:
     text = re.sub(r"\\\n", " ", re.sub(r"(?m)^\s*#.*\n", "", path.read_text()))
-    return [
-        (word.upper(), rest) for word, _, rest in (line.partition(" ") for line in text.splitlines() if line)
-    ]
+    return [(word.upper(), rest) for word, _, rest in (line.partition(" ") for line in text.splitlines() if line)]
 
 
 def _all(path: Path, instruction: str) -> list[str]:
@@ -120,9 +118,7 @@ def test_no_image_copies_the_simulator() -> None:
 def test_requirements_cover_the_imports_and_are_pinned(name: str, packages: tuple[str, ...]) -> None:
     requirements = _requirements(name)
     assert _third_party(*packages) <= requirements
-    pins = {
-        line.split("==")[0] for line in (ROOT / "pins" / "py312.txt").read_text().splitlines() if "==" in line
-    }
+    pins = {line.split("==")[0] for line in (ROOT / "pins" / "py312.txt").read_text().splitlines() if "==" in line}
     assert requirements | _requirements("airflow") <= pins
 
 

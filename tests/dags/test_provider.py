@@ -117,9 +117,7 @@ def _fire(trigger: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("phase", "outcome"), [("TRAINING", "reached"), ("ABORTED", "aborted")])
-def test_phase_trigger_fires(
-    monkeypatch: pytest.MonkeyPatch, make_view: Any, phase: str, outcome: str
-) -> None:
+def test_phase_trigger_fires(monkeypatch: pytest.MonkeyPatch, make_view: Any, phase: str, outcome: str) -> None:
     import aggregator.client
     from dags.provider.triggers import RunPhaseTrigger
 
@@ -156,9 +154,7 @@ def test_waiting_operator_defers_and_judges_the_event(banks_dir: Path) -> None:
 
     from dags.provider.operators import WaitForPhase
 
-    operator = WaitForPhase(
-        task_id="w", run_id="r", phase="KEYING", config_path=str(banks_dir / "alpha.yaml")
-    )
+    operator = WaitForPhase(task_id="w", run_id="r", phase="KEYING", config_path=str(banks_dir / "alpha.yaml"))
     with pytest.raises(TaskDeferred) as deferred:
         operator.execute({})
     assert deferred.value.method_name == "resume"

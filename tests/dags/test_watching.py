@@ -149,9 +149,7 @@ def test_a_hopeless_error_ends_the_wait_at_once() -> None:
 def test_open_run_waits_for_an_invitation(make_view: Any) -> None:
     polls = [[], [make_view(run_id="other", roster=("gamma",))], [make_view(run_id="mine")]]
     lines: list[str] = []
-    event = asyncio.run(
-        wait_for_open_run(_script(*polls), bank_id="alpha", pace=_pace(Clock()), log=lines.append)
-    )
+    event = asyncio.run(wait_for_open_run(_script(*polls), bank_id="alpha", pace=_pace(Clock()), log=lines.append))
     assert event["outcome"] == "reached"
     assert event["run_id"] == "mine"
     late = asyncio.run(
@@ -197,7 +195,5 @@ def test_table_tells_the_story(make_view: Any) -> None:
 def test_the_stand_in_has_what_a_real_view_has(make_view: Any) -> None:
     from protocol.messages import RunView
 
-    missing = [
-        name for name in vars(make_view()) if not hasattr(RunView, name) and name not in RunView.__slots__
-    ]
+    missing = [name for name in vars(make_view()) if not hasattr(RunView, name) and name not in RunView.__slots__]
     assert missing == []

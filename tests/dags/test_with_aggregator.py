@@ -163,9 +163,7 @@ def test_the_hooks_test_button(node: Node, monkeypatch: pytest.MonkeyPatch) -> N
 
     from dags.provider.hook import ConsortiumHook
 
-    files = {
-        name: str(node.folder / file) for name, file in (("ca", "ca.pem"), ("certificate", "operator.pem"))
-    }
+    files = {name: str(node.folder / file) for name, file in (("ca", "ca.pem"), ("certificate", "operator.pem"))}
     connection = Connection(conn_id="c", conn_type="crossbank", host="127.0.0.1", port=node.server.port)
     connection.extra = json.dumps({**files, "key": str(node.folder / "operator.key")})
     monkeypatch.setattr(ConsortiumHook, "get_connection", classmethod(lambda cls, name: connection))

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from protocol.errors import AggregatorUnreachable, LocalError, RemoteError, RunAborted, SubmissionRefused
-from protocol.messages import Chunk, JoinRequest, StepHeader
 from protocol.he_parameters import HE_FINGERPRINT
+from protocol.messages import Chunk, JoinRequest, StepHeader
 from protocol.run_state import Phase
 from tests.conftest import BANKS, FINGERPRINT, Node, in_parallel
 
@@ -99,7 +99,7 @@ def test_a_payload_that_is_no_ciphertext_is_refused_noted_and_changes_nothing(no
     )
     noise = np.random.default_rng(0).bytes(88_000)
     for body in (noise, bytes(70_000)):
-        with pytest.raises(SubmissionRefused, match="chunk 0: a payload is not a ciphertext|must hold 4096 slots"):
+        with pytest.raises(SubmissionRefused, match=r"chunk 0: a payload is not a ciphertext|must hold 4096 slots"):
             bad.secure_sum(header, lambda body=body: iter([Chunk(index=0, ciphertext=body)]), 10)
     sums = in_parallel(BANKS, lambda bank: sessions[bank].secure_sum("bins/0/0", np.arange(4)))
     assert all(total.tolist() == [0, 3, 6, 9] for total in sums.values())
@@ -110,9 +110,7 @@ def test_a_payload_that_is_no_ciphertext_is_refused_noted_and_changes_nothing(no
 def test_a_bank_can_act_only_as_itself_and_only_if_invited(node: Node) -> None:
     run_id = node.open()
     stranger = node.client("dune_bank")
-    request = JoinRequest(
-        run_id=run_id, bank=BANKS[0], contract_fingerprint=FINGERPRINT, he_fingerprint=HE_FINGERPRINT
-    )
+    request = JoinRequest(run_id=run_id, bank=BANKS[0], contract_fingerprint=FINGERPRINT, he_fingerprint=HE_FINGERPRINT)
     with pytest.raises(RemoteError, match="only as itself"):
         stranger.join(request)
     with pytest.raises(SubmissionRefused, match="not on the roster"):

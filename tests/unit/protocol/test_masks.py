@@ -40,7 +40,13 @@ def test_the_masks_of_a_roster_sum_to_zero(count: int, step: str, attempt: int, 
 
 def test_every_part_of_a_mask_s_name_changes_it() -> None:
     seeds = _seeds(["a", "b"])["a"]
-    names = [("r", "s/0/0", 0, 0), ("q", "s/0/0", 0, 0), ("r", "s/0/1", 0, 0), ("r", "s/0/0", 1, 0), ("r", "s/0/0", 0, 1)]
+    names = [
+        ("r", "s/0/0", 0, 0),
+        ("q", "s/0/0", 0, 0),
+        ("r", "s/0/1", 0, 0),
+        ("r", "s/0/0", 1, 0),
+        ("r", "s/0/0", 0, 1),
+    ]
     masks = {chunk_mask("a", seeds, *name).tobytes() for name in names}
     assert len(masks) == len(names)
 

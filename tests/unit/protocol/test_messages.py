@@ -40,7 +40,15 @@ VIEW = RunView(
     updated_at=2.5,
     events=(RunEvent(seq=0, at=1.5, bank="a", text="joined"),),
 )
-HEADER = {"run_id": "r", "bank": "a", "step": "train/0/1", "attempt": 0, "chunks": 1, "length": 4, "he_fingerprint": HEX}
+HEADER = {
+    "run_id": "r",
+    "bank": "a",
+    "step": "train/0/1",
+    "attempt": 0,
+    "chunks": 1,
+    "length": 4,
+    "he_fingerprint": HEX,
+}
 SEALED = (SealedKey(recipient="b", box=b"box"),)
 
 

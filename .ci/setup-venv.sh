@@ -19,7 +19,7 @@ fi
 pins="pins/py$(echo "$version" | tr -d .).txt"
 echo "installing $(grep -c '==' "$pins") pinned packages (about 1.3 GB; seconds to a few minutes)"
 "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check uv==0.13.9
-if ! "$VENV/bin/uv" pip install --quiet --python "$VENV/bin/python" -r "$pins"; then
+if ! "$VENV/bin/uv" pip install --quiet --compile-bytecode --python "$VENV/bin/python" -r "$pins"; then
   echo "uv could not install; trying pip"
   "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check -r "$pins"
 fi
