@@ -1,0 +1,48 @@
+"""The outside data sets: stable splits, and nothing personal or of the other bank is copied."""
+
+import os
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from protocol.errors import ConfigError
+from simulator.datasets import load_dataset
+
+SHARED = Path(os.environ.get("CROSSBANK_SHARED_DATA", Path(__file__).parents[4] / "shared" / "data"))
+needs_data = pytest.mark.skipif(not SHARED.exists(), reason="the outside data sets are not beside the repository")
+
+
+@needs_data
+def test_card_payments_are_split_by_account_with_the_stated_weights(tmp_path: Path) -> None:
+    made = load_dataset(SHARED / "card_payments", tmp_path, limit=200_000)
+    tables = {bank: pd.read_parquet(path) for bank, path in made.events.items()}
+    accounts = {bank: set(table["account_id"]) for bank, table in tables.items()}
+    total = sum(map(len, accounts.values()))
+    shares = [len(accounts[b]) / total for b in ("north_bank", "harbour_bank", "city_bank", "union_bank", "valley_bank")]
+    assert shares == pytest.approx([0.40, 0.25, 0.15, 0.12, 0.08], abs=0.05)
+    assert sum(map(len, tables.values())) == 200_000
+    assert all(table["payment_id"].is_unique for table in tables.values())
+    customers = pd.read_parquet(SHARED / "card_payments" / "customers.parquet")
+    raw = {str(v) for column in ("ssn", "cc_num", "acct_num", "street") for v in customers[column]}
+    for path in made.events.values():
+        held = {str(v) for column in ("account_id", "counterparty_id", "payment_id") for v in pd.read_parquet(path)[column]}
+        assert not held & raw
+
+
+@needs_data
+def test_each_side_of_a_transfer_is_at_its_own_bank(tmp_path: Path) -> None:
+    made = load_dataset(SHARED / "account_transfers", tmp_path, limit=5000)
+    tables = {bank: pd.read_parquet(path) for bank, path in made.events.items()}
+    everything = pd.concat([table.assign(bank=bank) for bank, table in tables.items()])
+    assert (everything["direction"] == "out").sum() == (everything["direction"] == "in").sum() == 5000
+    assert not [c for c in everything.columns if "balance" in c.lower() or "phone" in c.lower()]
+    both = everything[everything["direction"] == "out"].merge(
+        everything[everything["direction"] == "in"], on="payment_id", suffixes=("", "_in")
+    )
+    assert (both["counterparty_bank"] == both["bank_in"]).all() and (both["counterparty_bank_in"] == both["bank"]).all()
+
+
+def test_an_unknown_folder_is_a_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"holds neither transactions\.parquet nor transfers\.parquet"):
+        load_dataset(tmp_path, tmp_path / "out")
