@@ -54,15 +54,12 @@ def extract_features(
     Raises:
         DataError: the payments can't be read or break the contract. The message says where; mend the table.
     """
-    import ibis
-
     source = find_source(events_path)
     with engine(threads) as connection:
         with reading(source.path):
             # Once into the engine's own storage: CSV is parsed, and Parquet decoded, a single time for all windows.
             checked = checked_events(connection, source, contract)
-            numbered = checked.mutate(event_number=ibis.row_number())
-            events = connection.create_table("events", numbered, temp=True)
+            events = connection.create_table("events", checked, temp=True)
         table = feature_table(events, contract, since=since, until=until).order_by(["event_time", "row_id"])
         frame: pd.DataFrame = connection.to_pyarrow(table).to_pandas()
     logger.info("%d rows, %d features from %d files", len(frame), len(contract.features), len(source.files))
@@ -75,7 +72,7 @@ def feature_table(
     """The feature table as one Ibis expression, rows in no order.
 
     Args:
-        events: the contract's columns, checked, and ``event_number``, unique.
+        events: all of the bank's payments, checked, whatever ``since`` and ``until``: they are the history.
     """
     import ibis
 
@@ -88,8 +85,8 @@ def feature_table(
     )
     definitions = [CATALOGUE[name] for name in contract.feature_names]
     needs = frozenset(need for definition in definitions for need in definition.needs)
-    rows = known.filter(known["is_out"] & _between(known["event_time"], since, until))
-    wide = with_aggregates(known, rows, needs)
+    everything = with_aggregates(known, needs)
+    wide = everything.filter(everything["is_out"] & _between(everything["event_time"], since, until))
     settled = wide["event_time"] + ibis.interval(days=contract.label.delay_days)
     label_time = wide["is_fraud"].notnull().ifelse(wide["label_time"].coalesce(settled), ibis.null("timestamp(6)"))
     return wide.select(

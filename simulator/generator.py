@@ -237,13 +237,18 @@ def _rents_and_salaries(world: _World) -> pd.DataFrame:
 
 
 def _frauds(world: _World, cards: pd.DataFrame) -> list[pd.DataFrame]:
-    """Episodes of each type. Every bank has its own mix, so that what is rare at one is known at another."""
+    """Episodes of each type; what is new at one bank is known at another."""
     rng, settings = world.rng, world.settings
     total = int(settings.customers * settings.fraud_episodes_per_1000_customers / 1000)
-    leaning = rng.dirichlet([0.6] * len(FRAUD_TYPES), settings.banks) * 0.85 + 0.15 / len(FRAUD_TYPES)
+    # Campaigns move: every month each bank is hit by another mix of types.
+    months = settings.days // 30 + 1
+    leaning = rng.dirichlet([0.35] * len(FRAUD_TYPES), (settings.banks, months)) * 0.9 + 0.1 / len(FRAUD_TYPES)
     victims = rng.choice(settings.customers, total)
-    kinds = np.array([rng.choice(len(FRAUD_TYPES), p=leaning[world.bank[v]]) for v in victims])
     begins = rng.integers(8 * _SECONDS_A_DAY, settings.days * _SECONDS_A_DAY, total)
+    month = begins // (30 * _SECONDS_A_DAY)
+    kinds = np.array(
+        [rng.choice(len(FRAUD_TYPES), p=leaning[world.bank[v], m]) for v, m in zip(victims, month, strict=True)]
+    )
     mules = rng.choice(settings.customers, max(12, settings.customers // 60), replace=False)
     cash_out = rng.choice(settings.merchants, 25, replace=False)
     parts: list[pd.DataFrame] = []

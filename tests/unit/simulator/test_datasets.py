@@ -19,14 +19,18 @@ def test_card_payments_are_split_by_account_with_the_stated_weights(tmp_path: Pa
     tables = {bank: pd.read_parquet(path) for bank, path in made.events.items()}
     accounts = {bank: set(table["account_id"]) for bank, table in tables.items()}
     total = sum(map(len, accounts.values()))
-    shares = [len(accounts[b]) / total for b in ("north_bank", "harbour_bank", "city_bank", "union_bank", "valley_bank")]
+    shares = [
+        len(accounts[b]) / total for b in ("north_bank", "harbour_bank", "city_bank", "union_bank", "valley_bank")
+    ]
     assert shares == pytest.approx([0.40, 0.25, 0.15, 0.12, 0.08], abs=0.05)
     assert sum(map(len, tables.values())) == 200_000
     assert all(table["payment_id"].is_unique for table in tables.values())
     customers = pd.read_parquet(SHARED / "card_payments" / "customers.parquet")
     raw = {str(v) for column in ("ssn", "cc_num", "acct_num", "street") for v in customers[column]}
     for path in made.events.values():
-        held = {str(v) for column in ("account_id", "counterparty_id", "payment_id") for v in pd.read_parquet(path)[column]}
+        held = {
+            str(v) for column in ("account_id", "counterparty_id", "payment_id") for v in pd.read_parquet(path)[column]
+        }
         assert not held & raw
 
 
