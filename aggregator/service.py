@@ -149,7 +149,7 @@ class ConsortiumService(rpc.ConsortiumServicer):
 
         return _guarded(context, work)
 
-    def SecureSum(self, request_iterator: Iterator[pb.SumUpload], context: grpc.ServicerContext) -> Iterator[pb.Chunk]:
+    def SecureSum(self, request_iterator: Iterator[pb.SumUpload], context: grpc.ServicerContext) -> Iterator[pb.ChunkBatch]:
         """Add a bank's chunks as they arrive; answer with the sums when the roster is complete."""
         try:
             first = next(request_iterator, None)
@@ -161,13 +161,13 @@ class ConsortiumService(rpc.ConsortiumServicer):
             sent = 0
             while sent < header.chunks:
                 part = next(request_iterator, None)
-                if part is None or part.WhichOneof("part") != "chunk":
+                if part is None or part.WhichOneof("part") != "batch":
                     break
-                self._coordinator.add_chunk(header, step, codec.chunk_from_pb(part.chunk))
-                sent += 1
+                for chunk in codec.batch_from_pb(part.batch):
+                    self._coordinator.add_chunk(header, step, chunk)
+                    sent += 1
             self._coordinator.finish_upload(header, step)
-            for chunk in self._coordinator.wait_for_sum(header, step):
-                yield codec.chunk_to_pb(chunk)
+            yield from codec.batches_to_pb(self._coordinator.wait_for_sum(header, step))
         except CrossbankError as error:
             _fail(context, error)
 

@@ -112,15 +112,15 @@ class BankClient:
         def attempt() -> list[bytes]:
             def uploads() -> Iterator[pb.SumUpload]:
                 yield pb.SumUpload(header=codec.header_to_pb(header))
-                for chunk in chunks():
-                    yield pb.SumUpload(chunk=codec.chunk_to_pb(chunk))
+                for batch in codec.batches_to_pb(chunks()):
+                    yield pb.SumUpload(batch=batch)
 
             sums: list[bytes] = []
             for message in self._stub.SecureSum(uploads(), timeout=deadline_seconds):
-                chunk = codec.chunk_from_pb(message)
-                if chunk.index != len(sums):
-                    raise ProtocolViolation(f"run {header.run_id}, step {header.step}: sums came out of order")
-                sums.append(chunk.ciphertext)
+                for chunk in codec.batch_from_pb(message):
+                    if chunk.index != len(sums):
+                        raise ProtocolViolation(f"run {header.run_id}, step {header.step}: sums came out of order")
+                    sums.append(chunk.ciphertext)
             if len(sums) != header.chunks:
                 raise ProtocolViolation(
                     f"run {header.run_id}, step {header.step}: {len(sums)} sums came back for {header.chunks} chunks"

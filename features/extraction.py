@@ -78,7 +78,8 @@ def feature_table(
 
     known = events.mutate(
         is_out=events["direction"] == "out",
-        event_us=events["event_time"].epoch_seconds().cast("int64") * 1_000_000
+        # Truncated first: the engine rounds to seconds, and up from half a second.
+        event_us=events["event_time"].truncate("s").epoch_seconds().cast("int64") * 1_000_000
         + events["event_time"].microsecond().cast("int64"),
         # Half a minor unit rounds up, written as floor so that every engine does the same.
         amount_minor=(events["amount"] * float(10**contract.minor_unit_digits) + 0.5).floor().cast("int64"),

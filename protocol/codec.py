@@ -1,6 +1,10 @@
 """Messages to protobuf and back. No sockets, no decisions: whatever does not fit raises `ProtocolViolation`."""
 
+from collections.abc import Iterable, Iterator
+
 from protocol import crossbank_pb2 as pb
+from protocol.errors import ProtocolViolation
+from protocol.limits import MAX_BATCH_CHUNKS
 from protocol.messages import (
     Chunk,
     JoinRequest,
@@ -17,6 +21,8 @@ from protocol.messages import (
 __all__ = [
     "announcement_from_pb",
     "announcement_to_pb",
+    "batch_from_pb",
+    "batches_to_pb",
     "bundle_from_pb",
     "bundle_to_pb",
     "chunk_from_pb",
@@ -198,6 +204,25 @@ def chunk_to_pb(value: Chunk) -> pb.Chunk:
 def chunk_from_pb(message: pb.Chunk) -> Chunk:
     """Decode and validate `Chunk`."""
     return Chunk(index=message.index, ciphertext=message.ciphertext)
+
+
+def batches_to_pb(chunks: Iterable[Chunk]) -> Iterator[pb.ChunkBatch]:
+    """Encode chunks as they come, a few a message."""
+    waiting: list[pb.Chunk] = []
+    for chunk in chunks:
+        waiting.append(chunk_to_pb(chunk))
+        if len(waiting) == MAX_BATCH_CHUNKS // 2:
+            yield pb.ChunkBatch(chunks=waiting)
+            waiting = []
+    if waiting:
+        yield pb.ChunkBatch(chunks=waiting)
+
+
+def batch_from_pb(message: pb.ChunkBatch) -> list[Chunk]:
+    """Decode and validate the chunks of one message."""
+    if not 1 <= len(message.chunks) <= MAX_BATCH_CHUNKS:
+        raise ProtocolViolation(f"a batch must hold 1 to {MAX_BATCH_CHUNKS} chunks, not {len(message.chunks)}")
+    return [chunk_from_pb(chunk) for chunk in message.chunks]
 
 
 def report_to_pb(value: PhaseReport) -> pb.PhaseReport:

@@ -180,13 +180,19 @@ class Chunk(_message.Message):
     ciphertext: bytes
     def __init__(self, index: _Optional[int] = ..., ciphertext: _Optional[bytes] = ...) -> None: ...
 
+class ChunkBatch(_message.Message):
+    __slots__ = ("chunks",)
+    CHUNKS_FIELD_NUMBER: _ClassVar[int]
+    chunks: _containers.RepeatedCompositeFieldContainer[Chunk]
+    def __init__(self, chunks: _Optional[_Iterable[_Union[Chunk, _Mapping]]] = ...) -> None: ...
+
 class SumUpload(_message.Message):
-    __slots__ = ("header", "chunk")
+    __slots__ = ("header", "batch")
     HEADER_FIELD_NUMBER: _ClassVar[int]
-    CHUNK_FIELD_NUMBER: _ClassVar[int]
+    BATCH_FIELD_NUMBER: _ClassVar[int]
     header: StepHeader
-    chunk: Chunk
-    def __init__(self, header: _Optional[_Union[StepHeader, _Mapping]] = ..., chunk: _Optional[_Union[Chunk, _Mapping]] = ...) -> None: ...
+    batch: ChunkBatch
+    def __init__(self, header: _Optional[_Union[StepHeader, _Mapping]] = ..., batch: _Optional[_Union[ChunkBatch, _Mapping]] = ...) -> None: ...
 
 class PhaseReport(_message.Message):
     __slots__ = ("run_id", "bank", "phase", "digest", "accept", "metrics_json", "detail")

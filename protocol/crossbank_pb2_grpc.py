@@ -77,7 +77,7 @@ class ConsortiumStub:
         self.SecureSum = channel.stream_stream(
                 '/crossbank.v1.Consortium/SecureSum',
                 request_serializer=crossbank__pb2.SumUpload.SerializeToString,
-                response_deserializer=crossbank__pb2.Chunk.FromString,
+                response_deserializer=crossbank__pb2.ChunkBatch.FromString,
                 _registered_method=True)
         self.Report = channel.unary_unary(
                 '/crossbank.v1.Consortium/Report',
@@ -199,7 +199,7 @@ def add_ConsortiumServicer_to_server(servicer, server):
             'SecureSum': grpc.stream_stream_rpc_method_handler(
                     servicer.SecureSum,
                     request_deserializer=crossbank__pb2.SumUpload.FromString,
-                    response_serializer=crossbank__pb2.Chunk.SerializeToString,
+                    response_serializer=crossbank__pb2.ChunkBatch.SerializeToString,
             ),
             'Report': grpc.unary_unary_rpc_method_handler(
                     servicer.Report,
@@ -449,7 +449,7 @@ class Consortium:
             target,
             '/crossbank.v1.Consortium/SecureSum',
             crossbank__pb2.SumUpload.SerializeToString,
-            crossbank__pb2.Chunk.FromString,
+            crossbank__pb2.ChunkBatch.FromString,
             options,
             channel_credentials,
             insecure,

@@ -69,9 +69,10 @@ def test_only_ciphertexts_keys_signatures_and_declared_metadata_leave(
     assert not ts.context_from(bundles[0].public_context).has_secret_key()
 
     ciphertexts = [
-        part.chunk.ciphertext
+        chunk.ciphertext
         for method, body in sent
-        if method == "SecureSum" and (part := pb.SumUpload.FromString(body)).WhichOneof("part") == "chunk"
+        if method == "SecureSum"
+        for chunk in pb.SumUpload.FromString(body).batch.chunks
     ]
     assert sum(map(len, ciphertexts)) == sum(report["bytes_sent_per_bank"].values()) > 0
     assert len({hashlib.sha256(body).digest() for body in ciphertexts}) == len(ciphertexts)
@@ -82,7 +83,7 @@ def test_only_ciphertexts_keys_signatures_and_declared_metadata_leave(
 
     # What is not a ciphertext is small, and of a kind whose every field is declared metadata.
     for method, body in sent:
-        if method == "SecureSum" and pb.SumUpload.FromString(body).WhichOneof("part") == "chunk":
+        if method == "SecureSum" and pb.SumUpload.FromString(body).WhichOneof("part") == "batch":
             continue
         most = {"PublishBundle": 160_000, "AnnounceKey": 4_000}.get(method, 3_000)
         assert len(body) < most, (method, len(body))
