@@ -81,9 +81,9 @@ class ColumnSpec(_Model):
     @model_validator(mode="after")
     def _rules_fit_type(self) -> "ColumnSpec":
         rules = {
-            "string": {"vocabulary"},
-            "number": {"above", "at_most", "allowed"},
-            "timestamp": {"earliest", "latest"},
+            "string": ("vocabulary",),
+            "number": ("above", "at_most", "allowed"),
+            "timestamp": ("earliest", "latest"),
         }
         for kind, names in rules.items():
             for name in names:
@@ -233,9 +233,11 @@ class _StrictLoader(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-        seen: set[Any] = set()
+        seen: set[str] = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, str):
+                raise yaml.constructor.ConstructorError(None, None, "a key is not a word", key_node.start_mark)
             if key in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"key {key} is there twice", key_node.start_mark)
             seen.add(key)

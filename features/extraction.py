@@ -57,9 +57,7 @@ def extract_features(
     source = find_source(events_path)
     with engine(threads) as connection:
         with reading(source.path):
-            # Once into the engine's own storage: CSV is parsed, and Parquet decoded, a single time for all windows.
-            checked = checked_events(connection, source, contract)
-            events = connection.create_table("events", checked, temp=True)
+            events = checked_events(connection, source, contract)
         table = feature_table(events, contract, since=since, until=until).order_by(["event_time", "row_id"])
         frame: pd.DataFrame = connection.to_pyarrow(table).to_pandas()
     logger.info("%d rows, %d features from %d files", len(frame), len(contract.features), len(source.files))

@@ -9,7 +9,8 @@ located, not guessed.
 import csv
 import re
 import tempfile
-from collections.abc import Iterator
+import uuid
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -80,6 +81,20 @@ class Source:
             escape='"',
             nullstr="",
         )
+
+    def load(self, connection: "Backend", part: Part, columns: Sequence[str]) -> "ir.Table":
+        """Those of the columns that the part has, copied into the engine, with ``row_number_``, from 0.
+
+        Values are looked at in such a copy only. DuckDB trusts a Parquet file's statistics, which by the format's
+        rule leave NaN out, and answers ``isnan`` from them: asked of the file itself, a NaN is not found.
+        The engine keeps the files' order, so numbering without an order numbers their rows.
+        """
+        import ibis
+
+        raw = self.read(connection, part)
+        kept = [name for name in columns if name in raw.columns]
+        name = f"raw_{uuid.uuid4().hex}"
+        return connection.create_table(name, raw.select(*kept, row_number_=ibis.row_number()), temp=True)
 
     def only(self, file: Path) -> Part:
         """A part of that one file."""

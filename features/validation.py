@@ -54,10 +54,10 @@ class _Rule:
 
 
 def checked_events(connection: "Backend", source: Source, contract: DataContract) -> "ir.Table":
-    """The payments of a source, checked: the contract's columns, typed, as one lazy table.
+    """The payments of a source, checked, as a table in the engine: the contract's columns in their types.
 
     Strings, float64 numbers (null for a missing label) and UTC timestamps in microseconds. Columns that the contract
-    doesn't name are dropped, columns that it lets be absent are null.
+    doesn't name are never read, columns that it lets be absent are null.
 
     Raises:
         SchemaError: the subclass says what is wrong; the message names the file, the column, how many rows are bad
@@ -65,13 +65,18 @@ def checked_events(connection: "Backend", source: Source, contract: DataContract
     """
     for part in source.parts:
         _check_shape(connection, source, part, contract)
-    broken = _broken(connection, source, contract)
+    names = [column.name for column in contract.columns]
+    loaded = [(part, source.load(connection, part, names)) for part in source.parts]
+    broken = _broken(connection, source, contract, loaded)
     if broken:
         raise _located(connection, source, contract, broken)
-    tables = [_typed(source.read(connection, part), source, part, contract) for part in source.parts]
+    tables = [_typed(raw, source, part, contract) for part, raw in loaded]
     events = tables[0] if len(tables) == 1 else tables[0].union(*tables[1:], distinct=False)
+    events = connection.create_table("events", events, temp=True)
+    for _, raw in loaded:
+        connection.drop_table(raw.get_name())
     _check_counts(connection, source, events)
-    _check_duplicates(connection, source, contract, events)
+    _check_duplicates(connection, source, events)
     return events
 
 
@@ -149,8 +154,9 @@ def _cast(raw: "ir.Table", source: Source, part: Part, column: ColumnSpec) -> "i
     value = raw[column.name]
     target = _ENGINE_TYPES[column.type]
     if column.name in part.null_columns:
-        return ibis.null(target)
-    if source.kind == "csv" and column.type == "number":
+        # Nothing but nulls, which the engine reads as some type of its own: by way of text they are any type.
+        value = value.cast("string").try_cast(target)
+    elif source.kind == "csv" and column.type == "number":
         value = value.try_cast(target)
     elif source.kind == "csv" and column.type == "timestamp":
         # By way of a zoned type, so that an offset in the text counts and a time without one is UTC.
@@ -232,11 +238,12 @@ def _range_words(column: ColumnSpec) -> str:
     return " and ".join(words) or "finite"
 
 
-def _broken(connection: "Backend", source: Source, contract: DataContract) -> dict[_Key, int]:
+def _broken(
+    connection: "Backend", source: Source, contract: DataContract, loaded: list[tuple[Part, "ir.Table"]]
+) -> dict[_Key, int]:
     """How many rows break each rule, over all parts; rules that no row breaks are left out."""
     counts: dict[_Key, int] = {}
-    for part in source.parts:
-        raw = source.read(connection, part)
+    for part, raw in loaded:
         rules = list(_rules(raw, source, part, contract))
         sums = raw.aggregate([rule.broken.sum().coalesce(0).name(f"r{i}") for i, rule in enumerate(rules)])
         row = connection.to_pyarrow(sums).to_pylist()[0]
@@ -247,27 +254,24 @@ def _broken(connection: "Backend", source: Source, contract: DataContract) -> di
 
 def _located(connection: "Backend", source: Source, contract: DataContract, broken: dict[_Key, int]) -> SchemaError:
     """The error of the first broken rule, with its first bad row; the other broken rules are told by their counts."""
-    import ibis
-
     key, count = next(iter(broken.items()))
     column, problem, error = key
     for file in source.files:
         part = source.only(file)
-        raw = source.read(connection, part)
-        # The engine keeps the file's order, so numbering without an order numbers the rows of the file.
-        numbered = raw.mutate(row_number_=ibis.row_number())
-        rule = next((rule for rule in _rules(numbered, source, part, contract) if rule.key == key), None)
-        if rule is None:
-            continue
-        found = connection.to_pyarrow(numbered.filter(rule.broken).aggregate(first=numbered["row_number_"].min()))
-        first = found.to_pylist()[0]["first"]
-        if first is not None:
-            return error(
-                _sentence(source, column, count, problem, file, int(first) + 1) + _others(broken, key),
-                column=column,
-                bad_rows=count,
-                first_bad_row=int(first) + 1,
-            )
+        raw = source.load(connection, part, [column.name for column in contract.columns])
+        for rule in _rules(raw, source, part, contract):
+            if rule.key != key:
+                continue
+            found = raw.filter(rule.broken).aggregate(first=lambda bad: bad["row_number_"].min())
+            first = connection.to_pyarrow(found).to_pylist()[0]["first"]
+            if first is not None:
+                return error(
+                    _sentence(source, column, count, problem, file, int(first) + 1) + _others(broken, key),
+                    column=column,
+                    bad_rows=count,
+                    first_bad_row=int(first) + 1,
+                )
+        connection.drop_table(raw.get_name())
     return error(f"{source.path}: column {column} has {_rows(count)} with {problem}.", column=column, bad_rows=count)
 
 
@@ -303,7 +307,7 @@ def _check_counts(connection: "Backend", source: Source, events: "ir.Table") -> 
         )
 
 
-def _check_duplicates(connection: "Backend", source: Source, contract: DataContract, events: "ir.Table") -> None:
+def _check_duplicates(connection: "Backend", source: Source, events: "ir.Table") -> None:
     import ibis
 
     keys = ["payment_id", "direction"]
@@ -315,10 +319,8 @@ def _check_duplicates(connection: "Backend", source: Source, contract: DataContr
     # Files by name, rows by place: the first of equal payments is the good one, and each later one is bad.
     numbered = []
     for place, file in enumerate(source.files):
-        part = source.only(file)
-        raw = source.read(connection, part)
-        ids = {name: _cast(raw, source, part, contract.column(name)) for name in keys}
-        numbered.append(raw.select(**ids, place=ibis.literal(place), row=ibis.row_number()))
+        raw = source.load(connection, source.only(file), keys)
+        numbered.append(raw.select(*keys, place=ibis.literal(place), row=raw["row_number_"]))
     table = numbered[0] if len(numbered) == 1 else numbered[0].union(*numbered[1:], distinct=False)
     order = ibis.window(group_by=keys, order_by=["place", "row"])
     again = table.mutate(nth=ibis.row_number().over(order))

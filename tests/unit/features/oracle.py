@@ -27,9 +27,7 @@ def oracle_features(
     paid = [other for other in mine if other["direction"] == "out"]
     received = [other for other in mine if other["direction"] == "in"]
     theirs = [
-        other
-        for other in earlier
-        if other["counterparty_id"] == row["counterparty_id"] and other["direction"] == "out"
+        other for other in earlier if other["counterparty_id"] == row["counterparty_id"] and other["direction"] == "out"
     ]
     pair = [other for other in paid if other["counterparty_id"] == row["counterparty_id"]]
 

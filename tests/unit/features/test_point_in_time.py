@@ -68,7 +68,7 @@ def extract() -> Iterator[Callable[[pd.DataFrame], pd.DataFrame]]:
         backend.raw_sql("DELETE FROM events")
         backend.con.register("new_rows", table[list(events.columns)])
         backend.raw_sql("INSERT INTO events SELECT * FROM new_rows")
-        return backend.con.execute(query).to_arrow_table().to_pandas()
+        return backend.con.sql(query).to_arrow_table().to_pandas()
 
     yield run
     backend.disconnect()
@@ -101,9 +101,7 @@ def assert_equals_oracle(table: pd.DataFrame, rows: list[dict[str, Any]], contra
     suppress_health_check=[HealthCheck.too_slow],
 )
 @given(drawn=st.lists(payments, min_size=1, max_size=25))
-def test_equals_the_oracle(
-    extract: Callable[[pd.DataFrame], pd.DataFrame], drawn: list[dict[str, Any]]
-) -> None:
+def test_equals_the_oracle(extract: Callable[[pd.DataFrame], pd.DataFrame], drawn: list[dict[str, Any]]) -> None:
     rows = [payment(number) | row for number, row in enumerate(drawn)]
     assert_equals_oracle(extract(frame(rows)), rows, EVERYTHING)
 
