@@ -149,7 +149,9 @@ class ConsortiumService(rpc.ConsortiumServicer):
 
         return _guarded(context, work)
 
-    def SecureSum(self, request_iterator: Iterator[pb.SumUpload], context: grpc.ServicerContext) -> Iterator[pb.ChunkBatch]:
+    def SecureSum(
+        self, request_iterator: Iterator[pb.SumUpload], context: grpc.ServicerContext
+    ) -> Iterator[pb.ChunkBatch]:
         """Add a bank's chunks as they arrive; answer with the sums when the roster is complete."""
         try:
             first = next(request_iterator, None)

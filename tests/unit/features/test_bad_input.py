@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from features import extract_features, load_contract
 from features import errors as e
+from features import extract_features, load_contract
 from features.validation import check_features
 from tests.unit.features.payments import frame, good_frame, payment, written
 

@@ -184,7 +184,7 @@ def test_a_contradiction_is_refused_and_named(change: Any, words: str, tmp_path:
     ],
 )
 def test_a_file_that_is_no_contract_is_refused(text: str, words: str, tmp_path: Path) -> None:
-    with pytest.raises(ContractError, match="contract.yaml") as caught:
+    with pytest.raises(ContractError, match=r"contract\.yaml") as caught:
         load_contract(saved(text, tmp_path))
     assert words in str(caught.value)
 
