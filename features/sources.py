@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import ibis.expr.types as ir
     from ibis.backends.duckdb import Backend
 
-__all__ = ["Part", "Source", "engine", "find_source", "reading"]
+__all__ = ["Part", "Source", "discard", "engine", "find_source", "reading"]
 
 _Header = tuple[tuple[str, str], ...]
 """Name and type of each column, in the file's order; files with equal headers are read together."""
@@ -152,6 +152,11 @@ def engine(threads: int | None = None) -> Iterator["Backend"]:
             yield connection
         finally:
             connection.disconnect()
+
+
+def discard(connection: "Backend", table: "ir.Table") -> None:
+    """Drop a table that `Source.load` made. By hand: Ibis 12 with sqlglot 30 writes DROP TABLE without the name."""
+    connection.raw_sql(f"DROP TABLE {table.get_name()}")
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from features.errors import (
     SchemaError,
     UnknownCodeError,
 )
-from features.sources import Part, Source
+from features.sources import Part, Source, discard
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -74,7 +74,7 @@ def checked_events(connection: "Backend", source: Source, contract: DataContract
     events = tables[0] if len(tables) == 1 else tables[0].union(*tables[1:], distinct=False)
     events = connection.create_table("events", events, temp=True)
     for _, raw in loaded:
-        connection.drop_table(raw.get_name())
+        discard(connection, raw)
     _check_counts(connection, source, events)
     _check_duplicates(connection, source, events)
     return events
@@ -271,7 +271,7 @@ def _located(connection: "Backend", source: Source, contract: DataContract, brok
                     bad_rows=count,
                     first_bad_row=int(first) + 1,
                 )
-        connection.drop_table(raw.get_name())
+        discard(connection, raw)
     return error(f"{source.path}: column {column} has {_rows(count)} with {problem}.", column=column, bad_rows=count)
 
 
