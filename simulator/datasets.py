@@ -1,7 +1,7 @@
 """Turns the outside data sets into each bank's own table. Copies no name, address, document or card number."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,17 +17,24 @@ _LABEL_DELAY = pd.Timedelta(days=14)
 _FIRST_DAY = pd.Timestamp("2026-01-05")
 
 
-def load_dataset(path: Path, out: Path, *, limit: int | None = None) -> GeneratedConsortium:
-    """Read a data set's folder and write ``out/<bank>/events.parquet`` for every bank.
+def load_dataset(
+    path: Path, out_dir: Path, *, banks: Sequence[str] | None = None, limit: int | None = None
+) -> GeneratedConsortium:
+    """Read a data set's folder and write ``out_dir/<bank>/events.parquet`` for every bank.
+
+    Labels are known 14 days after the payment: the data sets don't tell when. Amounts below 0.01 become 0.01.
 
     Args:
         path: a folder that holds ``transactions.parquet`` (card payments) or ``transfers.parquet`` (transfers).
-        out: where the banks' tables go.
-        limit: use only the first so many rows; for tests.
+        out_dir: where the banks' tables go.
+        banks: write only these banks' tables, each as it is among all; None is all.
+        limit: use only the first so many rows of the file; for tests.
 
     Raises:
-        ConfigError: the folder holds neither.
+        ConfigError: the folder is missing or holds neither, or has no such bank.
     """
+    if not path.is_dir():
+        raise ConfigError(f"data set {path} is not a folder")
     readers: dict[str, Callable[[pd.DataFrame], dict[str, pd.DataFrame]]] = {
         "transactions.parquet": _card_payments,
         "transfers.parquet": _account_transfers,
@@ -39,9 +46,14 @@ def load_dataset(path: Path, out: Path, *, limit: int | None = None) -> Generate
             break
     else:
         raise ConfigError(f"data set {path} holds neither {' nor '.join(readers)}")
+    unknown = sorted(set(banks or ()) - set(tables))
+    if unknown:
+        raise ConfigError(f"data set {path} has no bank {', '.join(unknown)}; it has {', '.join(sorted(tables))}")
     events = {}
     for bank, table in sorted(tables.items()):
-        events[bank] = out / bank / "events.parquet"
+        if banks is not None and bank not in banks:
+            continue
+        events[bank] = out_dir / bank / "events.parquet"
         events[bank].parent.mkdir(parents=True, exist_ok=True)
         table.sort_values(["event_time", "payment_id"], kind="stable").to_parquet(events[bank], index=False)
     return GeneratedConsortium(events=events)
@@ -71,7 +83,7 @@ def _card_payments(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
             "counterparty_bank": pd.array([None] * len(table), dtype="string"),
             "direction": "out",
             "channel": "card",
-            "amount": table["amt"].astype(np.float64),
+            "amount": np.maximum(table["amt"].astype(np.float64), 0.01),
             "category": table["category"].astype(str),
             "is_fraud": table["is_fraud"].astype(np.int64),
             "label_time": time + _LABEL_DELAY,
@@ -106,7 +118,7 @@ def _account_transfers(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
             "counterparty_id": receiver,
             "counterparty_bank": table["bankDest"].astype("string"),
             "direction": "out",
-            "is_fraud": table["isSAR"].astype(np.int64),
+            "is_fraud": table["isSAR"].astype("Int64"),
         }
     )
     incoming = pd.DataFrame(
@@ -116,7 +128,9 @@ def _account_transfers(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
             "counterparty_id": sender,
             "counterparty_bank": table["bankOrig"].astype("string"),
             "direction": "in",
-            "is_fraud": 0,
+            # The label is of the sender's bank; the receiver's never learns it.
+            "is_fraud": pd.array([pd.NA] * len(table), dtype="Int64"),
+            "label_time": pd.Series(pd.NaT, index=table.index, dtype="datetime64[us]"),
         }
     )
     names = sorted(set(table["bankOrig"].astype(str)) | set(table["bankDest"].astype(str)))
