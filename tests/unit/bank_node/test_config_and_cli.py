@@ -102,7 +102,7 @@ def test_an_unreachable_aggregator_is_named(bank: Path, monkeypatch: pytest.Monk
         (lambda t: t.assign(category="spaceships"), "category"),
         (lambda t: t.iloc[:0], "has no row"),
         (lambda t: pd.concat([t, t.iloc[:3]]), "payment_id"),
-        (lambda t: t.assign(is_fraud=t["is_fraud"].astype(float).where(t.index != 5)), "is_fraud"),
+        (lambda t: t.assign(is_fraud=t["is_fraud"].astype(float).where(t["direction"] == "in")), "is_fraud"),
         (lambda t: t.assign(amount=-t["amount"]), "amount"),
     ],
     ids=["missing column", "wrong type", "unknown code", "empty", "duplicated ids", "NaN label", "negative amount"],
