@@ -57,8 +57,22 @@ def open_run(
     ] = None,
     alert_budget: Annotated[float, typer.Option(help="Share of rows an analyst can look at.")] = 0.005,
     title: str = "consortium run",
-    enrol_seconds: int = 3600,
-    step_seconds: int = 600,
+    enrol_seconds: Annotated[int, typer.Option(help="How long the banks may take to join.")] = 3600,
+    step_seconds: Annotated[
+        int, typer.Option(help="A bank that does not answer a secure sum for so long is dropped.")
+    ] = 600,
+    pause_seconds: Annotated[
+        int, typer.Option(help="How long a run waits when fewer than the minimum answer, before it ends.")
+    ] = 3600,
+    minimum_roster: Annotated[int, typer.Option(help="Start, and go on, with at least so many banks.")] = 3,
+    two_bank: Annotated[
+        bool,
+        typer.Option(
+            "--two-bank",
+            help="Allow a run of two banks. It gives up what the secure sum hides: each bank can subtract its own "
+            "numbers from the total and has the other's histograms. Both banks must allow it in their configuration.",
+        ),
+    ] = False,
 ) -> None:
     """Open a run and print its id."""
     import yaml
@@ -79,6 +93,8 @@ def open_run(
         rounds=rounds,
         enrol_seconds=enrol_seconds,
         step_seconds=step_seconds,
+        pause_seconds=pause_seconds,
+        minimum_roster=2 if two_bank else minimum_roster,
     )
     with _client(config) as client:
         typer.echo(client.open_run(settings))

@@ -1,4 +1,4 @@
-"""What a run does at the aggregator: enrolment, key relay, secure sums, agreement. No gRPC, no HE code.
+"""What a run does at the aggregator: enrolment, key relay, secure sums, agreement, dropouts. No gRPC, no HE code.
 
 One lock guards all runs; adding ciphertexts happens under each step's own lock. Every public method either
 changes the run as the protocol's table allows, or raises and changes nothing.
@@ -8,25 +8,18 @@ import json
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable
 
 from aggregator.ciphertext_sum import PublicContext
-from aggregator.steps import Step, step_is_older
-from aggregator.store import (
-    EventRow,
-    KeyRow,
-    MemberRow,
-    ReportRow,
-    RunRow,
-    Store,
-    settings_from_json,
-    settings_to_json,
-)
-from protocol.codec import announcement_to_pb, bundle_to_pb
-from protocol.errors import ProtocolViolation, RunAborted, SubmissionRefused
+from aggregator.run import Run, load_run, run_row
+from aggregator.steps import Step, step_rank
+from aggregator.store import EventRow, KeyRow, MemberRow, ReportRow, Store
+from aggregator.sum_files import FinishedSum, SumFiles
+from protocol.codec import announcement_to_pb, bundle_to_pb, report_to_pb
+from protocol.errors import LocalError, ProtocolViolation, RosterChanged, RunAborted, SubmissionRefused
 from protocol.he_parameters import HE_FINGERPRINT
-from protocol.limits import MAX_EVENTS_KEPT
+from protocol.limits import MAX_EVENTS_KEPT, MAX_OPEN_RUNS
+from protocol.masks import roster_digest
 from protocol.messages import (
     Chunk,
     JoinRequest,
@@ -37,94 +30,49 @@ from protocol.messages import (
     RunSettings,
     RunView,
     StepHeader,
+    step_unit,
 )
 from protocol.run_state import TERMINAL, Phase, RunEventKind, next_phase
 
-__all__ = ["Coordinator", "Run"]
+__all__ = ["STEP_PREFIX", "Coordinator", "Run"]
 
 #: Which step-name prefix belongs to which phase.
 STEP_PREFIX = {Phase.BINNING: "bins", Phase.TRAINING: "train", Phase.EVALUATING: "eval"}
 
 
-@dataclass(slots=True, kw_only=True)
-class Run:
-    """One run in memory; `Coordinator` writes every change through to the store."""
-
-    run_id: str
-    settings: RunSettings
-    created_at: float
-    phase: Phase = Phase.DRAFT
-    updated_at: float = 0.0
-    saved_at: float = 0.0
-    reason: str = ""
-    model_sha256: str = ""
-    metrics_json: str = ""
-    step: str = ""
-    rounds_done: int = 0
-    bytes_received: int = 0
-    joined: list[str] = field(default_factory=list)
-    reports: dict[tuple[str, Phase], PhaseReport] = field(default_factory=dict)
-    announcements: dict[str, KeyAnnouncement] = field(default_factory=dict)
-    bundle: KeyBundle | None = None
-    context: PublicContext | None = None
-    steps: dict[tuple[str, int], Step] = field(default_factory=dict)
-    events: list[RunEvent] = field(default_factory=list)
-
-    def view(self, events_after: int = -1) -> RunView:
-        """A frozen picture of the run, with the events after a sequence number."""
-        reported = sorted(bank for bank, phase in self.reports if phase == self.phase)
-        return RunView(
-            run_id=self.run_id,
-            phase=self.phase.value,
-            settings=self.settings,
-            joined=tuple(self.joined),
-            reported=tuple(reported),
-            step=self.step,
-            rounds_done=self.rounds_done,
-            bytes_received=self.bytes_received,
-            reason=self.reason,
-            model_sha256=self.model_sha256,
-            metrics_json=self.metrics_json,
-            created_at=self.created_at,
-            updated_at=self.updated_at,
-            events=tuple(e for e in self.events if e.seq > events_after),
-        )
-
-
 class Coordinator:
     """All runs of one consortium node."""
 
-    def __init__(self, store: Store, now: Callable[[], float] = time.time) -> None:
-        """Load the runs from the store; a run that was under way when the node stopped is ended as ABORTED."""
+    def __init__(
+        self,
+        store: Store,
+        now: Callable[[], float] = time.time,
+        on_refusal: Callable[[str, str, str], None] = lambda run_id, bank, text: None,
+    ) -> None:
+        """Load the runs from the store; those under way go on where they were.
+
+        Args:
+            store: the node's database; finished sums are kept in a folder next to it.
+            now: Unix seconds.
+            on_refusal: told run, bank and reason of each refused payload, for the audit log.
+        """
         self._store = store
         self._now = now
+        self._on_refusal = on_refusal
         self._lock = threading.RLock()
-        self._runs: dict[str, Run] = {}
-        for row in store.runs():
-            run = Run(
-                run_id=row.run_id,
-                settings=settings_from_json(row.settings_json),
-                created_at=row.created_at,
-                phase=Phase(row.phase),
-                updated_at=row.updated_at,
-                reason=row.reason,
-                model_sha256=row.model_sha256,
-                metrics_json=row.metrics_json,
-                step=row.step,
-                rounds_done=row.rounds_done,
-                bytes_received=row.bytes_received,
-                joined=[m.bank for m in store.members(row.run_id)],
-                events=store.events(row.run_id),
-            )
-            self._runs[run.run_id] = run
+        self._sums = SumFiles(store.folder / "sums")
+        self._runs = {row.run_id: load_run(store, row, now()) for row in store.runs()}
+        for run in self._runs.values():
             if run.phase not in TERMINAL | {Phase.ENROLLING}:
-                self._abort(run, "the consortium node was restarted during the run")
+                self._log(run, "", f"the node was restarted; the run goes on in {run.phase}")
 
     # -- operator ---------------------------------------------------------------------------------------------
 
     def open_run(self, settings: RunSettings) -> RunView:
         """Make a run and let its roster join."""
         with self._lock:
+            if sum(run.phase not in TERMINAL for run in self._runs.values()) >= MAX_OPEN_RUNS:
+                raise SubmissionRefused(f"{MAX_OPEN_RUNS} runs are open; end one first")
             now = self._now()
             stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(now))
             run = Run(run_id=f"run-{stamp}-{secrets.token_hex(3)}", settings=settings, created_at=now)
@@ -151,7 +99,7 @@ class Coordinator:
         with self._lock:
             return self._run(run_id).view(events_after)
 
-    # -- banks ------------------------------------------------------------------------------------------------
+    # -- enrolment and keys -----------------------------------------------------------------------------------
 
     def join(self, request: JoinRequest) -> RunView:
         """A bank enters a run; joining twice is the same as once."""
@@ -177,19 +125,22 @@ class Coordinator:
             return run.view()
 
     def announce_key(self, announcement: KeyAnnouncement) -> RunView:
-        """Relay a bank's signed public key. A second, different key for the same run is refused."""
+        """Relay a bank's signed public keys. Second, different keys for the same run are refused."""
         with self._lock:
             run = self._member_run(announcement.run_id, announcement.bank)
             known = run.announcements.get(announcement.bank)
-            if known is not None and known.x25519_public != announcement.x25519_public:
-                raise SubmissionRefused(f"run {run.run_id}: bank {announcement.bank} has already announced another key")
+            if known is not None and (known.x25519_public, known.ed25519_public) != (
+                announcement.x25519_public,
+                announcement.ed25519_public,
+            ):
+                raise SubmissionRefused(f"run {run.run_id}: bank {announcement.bank} has already announced other keys")
             if known is None:
                 if run.phase is not Phase.KEYING:
                     raise SubmissionRefused(f"run {run.run_id} is in {run.phase}, not KEYING")
                 run.announcements[announcement.bank] = announcement
                 body = announcement_to_pb(announcement).SerializeToString()
                 self._keep(run, announcement.bank, "announcement", body)
-                self._log(run, announcement.bank, "announced its key")
+                self._log(run, announcement.bank, "announced its keys")
             return run.view()
 
     def publish_bundle(self, bundle: KeyBundle) -> RunView:
@@ -197,15 +148,15 @@ class Coordinator:
         context = PublicContext(bundle.public_context)
         with self._lock:
             run = self._member_run(bundle.run_id, bundle.bank)
-            if bundle.bank != min(run.settings.roster):
-                raise SubmissionRefused(f"run {run.run_id}: bank {bundle.bank} is not the one to make the HE key")
             if run.bundle is not None:
                 if run.bundle.public_context != bundle.public_context:
                     raise SubmissionRefused(f"run {run.run_id}: the HE key has already been published")
                 return run.view()
             if run.phase is not Phase.KEYING:
                 raise SubmissionRefused(f"run {run.run_id} is in {run.phase}, not KEYING")
-            if {s.recipient for s in bundle.sealed} != set(run.settings.roster) - {bundle.bank}:
+            if bundle.bank != min(run.members):
+                raise SubmissionRefused(f"run {run.run_id}: bank {bundle.bank} is not the one to make the HE key")
+            if not {s.recipient for s in bundle.sealed} >= set(run.members) - {bundle.bank}:
                 raise SubmissionRefused(f"run {run.run_id}: the HE key must be sealed to every other bank")
             run.bundle, run.context = bundle, context
             self._keep(run, bundle.bank, "bundle", bundle_to_pb(bundle).SerializeToString())
@@ -213,42 +164,46 @@ class Coordinator:
             return run.view()
 
     def keys(self, run_id: str, bank: str) -> tuple[list[KeyAnnouncement], KeyBundle | None]:
-        """All announcements, and the bundle with this bank's own box only."""
+        """All announcements and the bundle, whose signature covers every box; each bank can open only its own."""
         with self._lock:
             run = self._member_run(run_id, bank)
-            bundle = run.bundle
-            if bundle is not None:
-                bundle = KeyBundle(
-                    run_id=bundle.run_id,
-                    bank=bundle.bank,
-                    public_context=bundle.public_context,
-                    sealed=tuple(s for s in bundle.sealed if s.recipient == bank),
-                    signature=bundle.signature,
-                )
-            return [run.announcements[b] for b in sorted(run.announcements)], bundle
+            return [run.announcements[b] for b in sorted(run.announcements)], run.bundle
+
+    # -- secure sums ------------------------------------------------------------------------------------------
 
     def begin_step(self, header: StepHeader) -> Step:
-        """Open, or find, the step that a bank is about to upload for."""
+        """Open, or find, the step that a bank is about to upload for.
+
+        Raises:
+            RosterChanged: the bank adds with a roster of before; it must read the run again.
+            SubmissionRefused: there is no such step now.
+        """
         with self._lock:
             run = self._member_run(header.run_id, header.bank)
-            known = run.steps.get((header.step, header.attempt))
-            if known is not None:
-                known.check_header(header)
+            known = self._find_step(run, header.step)
+            if known is not None and known.complete:
                 return known
-            prefix = STEP_PREFIX.get(run.phase)
-            if prefix is None or header.step.split("/")[0] != prefix:
-                raise SubmissionRefused(f"run {run.run_id} is in {run.phase}: no step {header.step} now")
-            if run.context is None:
-                raise SubmissionRefused(f"run {run.run_id}: step {header.step} comes before the HE context")
-            if header.he_fingerprint != HE_FINGERPRINT:
-                raise SubmissionRefused(f"run {run.run_id}: step {header.step} uses other HE parameters")
-            if any(step_is_older(header.step, other) for other, _ in run.steps):
-                raise SubmissionRefused(f"run {run.run_id}: step {header.step} is over")
-            step = Step(header=header, roster=frozenset(run.joined), context=run.context, opened_at=self._now())
-            run.steps[header.step, header.attempt] = step
-            run.step = header.step
-            self._progressed(run)
-            return step
+            if header.attempt != run.attempt:
+                raise RosterChanged(f"run {run.run_id} is at attempt {run.attempt}, not {header.attempt}")
+            if known is None:
+                known = self._open_step(run, header)
+            known.open_for(header)
+            return known
+
+    def finished_step(self, header: StepHeader) -> Step:
+        """The step of a bank that has sent everything, or comes back for a sum it may have missed.
+
+        Raises:
+            SubmissionRefused: the bank has not sent all its chunks for this step.
+        """
+        with self._lock:
+            run = self._member_run(header.run_id, header.bank)
+            step = self._find_step(run, header.step)
+            if step is not None and (step.complete or header.bank in step.finished):
+                return step
+            if header.attempt != run.attempt:
+                raise RosterChanged(f"run {run.run_id} is at attempt {run.attempt}, not {header.attempt}")
+            raise SubmissionRefused(f"run {run.run_id}, step {header.step}: bank {header.bank} has not uploaded yet")
 
     def add_chunk(self, header: StepHeader, step: Step, chunk: Chunk) -> None:
         """Add one ciphertext; anything that is not one is refused, noted and changes nothing."""
@@ -258,40 +213,57 @@ class Coordinator:
             with self._lock:
                 run = self._run(header.run_id)
                 self._log(run, header.bank, f"refused in step {header.step}, chunk {chunk.index}: {error}")
+            self._on_refusal(header.run_id, header.bank, f"step {header.step}, chunk {chunk.index}: {error}")
             raise SubmissionRefused(f"run {header.run_id}, step {header.step}, chunk {chunk.index}: {error}") from error
 
     def finish_upload(self, header: StepHeader, step: Step) -> None:
-        """A bank has sent all its chunks; when it is the last of the roster, the sum is made."""
+        """A bank has sent all its chunks; when it is the last of the roster, the sum is made, kept and released."""
         missing = step.missing_chunks(header.bank)
         if missing:
             raise SubmissionRefused(
                 f"run {header.run_id}, step {header.step}: bank {header.bank} sent {step.header.chunks - missing} "
                 f"of {step.header.chunks} chunks"
             )
-        if not step.finish(header.bank):
+        answer = step.finish(header)
+        if answer is None:
             return
+        try:
+            self._sums.save(header.run_id, header.step, answer)
+        except LocalError:
+            step.unseal()
+            raise
         with self._lock:
             run = self._run(header.run_id)
+            if run.steps.get(header.step) is not step:
+                step.cancel()
+                return
+            step.release(answer)
             run.bytes_received += step.bytes_received
             parts = header.step.split("/")
             if parts[0] == "train" and len(parts) > 1 and parts[1].isdigit():
                 run.rounds_done = max(run.rounds_done, int(parts[1]))
-            # A bank that needs an older round's sums again has a checkpoint after them: they can go.
-            for key in [k for k in run.steps if step_is_older(k[0], header.step)]:
-                del run.steps[key]
+            # A bank sends for a round only when its checkpoint holds the rounds before: their sums can go.
+            old = [name for name in run.steps if step_rank(name) < step_rank(header.step)]
+            for name in old:
+                del run.steps[name]
+            self._sums.forget(run.run_id, old)
             self._progressed(run)
 
-    def wait_for_sum(self, header: StepHeader, step: Step) -> Iterable[Chunk]:
-        """Wait until the roster is complete and give the sums.
+    def wait_for_sum(self, header: StepHeader, step: Step, seconds: float) -> FinishedSum | None:
+        """Wait until the roster is complete and give the sums; None when the time is up before.
 
         Raises:
+            RosterChanged: a bank was dropped while waiting, so this step is void.
             RunAborted: the run ended while waiting (a deadline, a refusal, the operator).
         """
-        if not step.wait():
-            view = self.run(header.run_id)
-            raise RunAborted(f"run {header.run_id} was aborted at step {header.step}: {view.reason}")
-        for index, body in enumerate(step.results):
-            yield Chunk(index=index, ciphertext=body)
+        if not step.complete and not step.wait(seconds):
+            return None
+        if step.answer is not None:
+            return step.answer
+        with self._lock:
+            self._member_run(header.run_id, header.bank)
+            attempt = self._run(header.run_id).attempt
+        raise RosterChanged(f"run {header.run_id}, step {header.step} is void: the run is at attempt {attempt}")
 
     def report(self, report: PhaseReport) -> RunView:
         """A bank has ended a phase. When all have, with the same digest, the run moves on."""
@@ -305,44 +277,156 @@ class Coordinator:
                 return run.view()
             if phase is not run.phase or phase not in (*STEP_PREFIX, Phase.KEYING, Phase.VOTING):
                 raise SubmissionRefused(f"run {run.run_id} is in {run.phase}: no report on {phase} now")
+            if report.attempt != run.attempt:
+                raise RosterChanged(f"run {run.run_id} is at attempt {run.attempt}, not {report.attempt}")
             run.reports[report.bank, phase] = report
+            run.paused_since, run.waiting_for = 0.0, ()
             self._store.save(
                 ReportRow(
-                    run_id=run.run_id, bank=report.bank, phase=phase.value, digest=report.digest, accept=report.accept
+                    run_id=run.run_id,
+                    bank=report.bank,
+                    phase=phase.value,
+                    digest=report.digest,
+                    accept=report.accept,
+                    message=report_to_pb(report).SerializeToString(),
                 )
             )
             self._log(run, report.bank, f"ended {phase}" + (f": {report.detail}" if report.detail else ""))
             if not report.accept:
                 self._abort(run, f"bank {report.bank} refused in {phase}: {report.detail or 'no reason given'}")
                 return run.view()
-            given = [r for (_, p), r in run.reports.items() if p is phase]
-            if len({r.digest for r in given}) > 1:
-                self._abort(run, f"the banks disagree on the result of {phase}")
-            elif len(given) == len(run.joined):
-                self._agreed(run, phase, report)
+            self._settle(run, phase)
             return run.view()
+
+    def reports(self, run_id: str, bank: str, phase: Phase) -> list[PhaseReport]:
+        """The signed reports on a phase, as the banks sent them."""
+        with self._lock:
+            run = self._member_run(run_id, bank)
+            return [report for (_, given), report in sorted(run.reports.items()) if given is phase]
 
     # -- deadlines --------------------------------------------------------------------------------------------
 
     def enforce_deadlines(self) -> None:
-        """End every run whose time is up, naming the banks it waited for. Called once a second."""
+        """Drop banks whose time is up, pause runs with too few left, end those paused too long. Once a second."""
         with self._lock:
-            now = self._now()
             for run in self._runs.values():
-                settings = run.settings
-                if run.phase is Phase.ENROLLING and now > run.created_at + settings.enrol_seconds:
-                    missing = sorted(set(settings.roster) - set(run.joined))
-                    self._abort(run, f"not joined within {settings.enrol_seconds} s: {', '.join(missing)}")
-                elif run.phase not in TERMINAL | {Phase.ENROLLING, Phase.DRAFT}:
-                    open_steps = [s for s in run.steps.values() if not s.complete]
-                    since = min([run.updated_at, *(s.opened_at for s in open_steps)])
-                    if now > since + settings.step_seconds:
-                        done = open_steps[0].finished if open_steps else {b for b, p in run.reports if p is run.phase}
-                        missing = sorted(set(run.joined) - set(done))
-                        where = f"step {open_steps[0].header.step}" if open_steps else f"{run.phase}"
-                        self._abort(run, f"{where}: no answer within {settings.step_seconds} s: {', '.join(missing)}")
+                if run.phase is Phase.ENROLLING:
+                    self._end_enrolment(run)
+                elif run.phase not in TERMINAL | {Phase.DRAFT}:
+                    self._watch(run)
+
+    def _end_enrolment(self, run: Run) -> None:
+        settings = run.settings
+        if self._now() <= run.created_at + settings.enrol_seconds:
+            return
+        missing = ", ".join(sorted(set(settings.roster) - set(run.joined)))
+        if len(run.joined) < settings.minimum_roster:
+            self._abort(run, f"not joined within {settings.enrol_seconds} s: {missing}")
+            return
+        self._log(run, "", f"starts without those not joined within {settings.enrol_seconds} s: {missing}")
+        self._move(run, RunEventKind.ROSTER_COMPLETE)
+
+    def _watch(self, run: Run) -> None:
+        settings, now, members = run.settings, self._now(), set(run.members)
+        since, done, where = _answered(run)
+        missing = sorted(members - done)
+        if not missing or now <= since + settings.step_seconds:
+            return
+        if done and len(members) - len(missing) >= settings.minimum_roster:
+            self._drop(run, missing, f"{where}: no answer within {settings.step_seconds} s")
+        elif not run.paused_since:
+            run.paused_since, run.waiting_for = now, tuple(missing)
+            self._log(run, "", f"paused at {where}: no answer within {settings.step_seconds} s: {', '.join(missing)}")
+            # The log is no progress: the deadline stays where it was.
+            run.updated_at = since
+        elif now > run.paused_since + settings.pause_seconds:
+            self._abort(
+                run,
+                f"{where}: no answer within {settings.step_seconds} s, nor in {settings.pause_seconds} s of waiting: "
+                f"{', '.join(missing)}",
+            )
+
+    def _drop(self, run: Run, banks: list[str], why: str) -> None:
+        run.dropped |= set(banks)
+        run.attempt += 1
+        step = run.open_step
+        if step is not None:
+            # What the dropped banks gave to this unit must leave it: the survivors repeat it from its beginning.
+            run.void_unit, run.void_before = step_unit(step.header.step), run.attempt
+        voided = [name for name in self._known_steps(run) if step_unit(name) == run.void_unit and step is not None]
+        for bank in run.joined:
+            run.reports.pop((bank, run.phase), None)
+        self._store.drop(run_row(run), banks, self._now())
+        self._store.forget_reports(run.run_id, run.phase.value)
+        for name in voided:
+            found = run.steps.pop(name, None)
+            if found is not None:
+                found.cancel()
+        self._sums.forget(run.run_id, voided)
+        run.paused_since, run.waiting_for = 0.0, ()
+        self._log(run, "", f"attempt {run.attempt} without {', '.join(banks)}: {why}")
 
     # -- inside -----------------------------------------------------------------------------------------------
+
+    def _open_step(self, run: Run, header: StepHeader) -> Step:
+        prefix = STEP_PREFIX.get(run.phase)
+        if prefix is None or header.step.split("/")[0] != prefix:
+            raise SubmissionRefused(f"run {run.run_id} is in {run.phase}: no step {header.step} now")
+        if run.context is None:
+            raise SubmissionRefused(f"run {run.run_id}: step {header.step} comes before the HE context")
+        if header.he_fingerprint != HE_FINGERPRINT:
+            raise SubmissionRefused(f"run {run.run_id}: step {header.step} uses other HE parameters")
+        if header.roster_digest != roster_digest(run.members):
+            raise SubmissionRefused(
+                f"run {run.run_id}, step {header.step}: bank {header.bank} adds with another roster"
+            )
+        if any(step_rank(header.step) < step_rank(other) for other in self._known_steps(run)):
+            raise SubmissionRefused(f"run {run.run_id}: step {header.step} is over")
+        if run.open_step is not None:
+            raise SubmissionRefused(
+                f"run {run.run_id}: step {header.step} of bank {header.bank} comes while the others are at "
+                f"step {run.open_step.header.step}"
+            )
+        step = Step(header=header, roster=frozenset(run.members), context=run.context, opened_at=self._now())
+        run.steps[header.step] = step
+        run.step = header.step
+        self._progressed(run)
+        return step
+
+    def _known_steps(self, run: Run) -> set[str]:
+        return set(run.steps) | set(self._sums.steps(run.run_id) if not run.steps else ())
+
+    def _find_step(self, run: Run, name: str) -> Step | None:
+        """A step in memory, or a finished one on disk: after a restart of the node."""
+        if name in run.steps:
+            return run.steps[name]
+        answer = self._sums.load(run.run_id, name)
+        if answer is None or (step_unit(name) == run.void_unit and answer.head.attempt < run.void_before):
+            return None
+        header = StepHeader(
+            run_id=run.run_id,
+            bank=answer.head.statements[0].bank,
+            step=name,
+            attempt=answer.head.attempt,
+            chunks=len(answer.chunks),
+            length=answer.length,
+            he_fingerprint=HE_FINGERPRINT,
+            roster_digest=roster_digest([s.bank for s in answer.head.statements]),
+            state=answer.head.statements[0].state,
+        )
+        roster = frozenset(s.bank for s in answer.head.statements)
+        step = Step(header=header, roster=roster, context=None, opened_at=self._now())
+        step.release(answer)
+        run.steps[name] = step
+        return step
+
+    def _settle(self, run: Run, phase: Phase) -> None:
+        """Move on when every member has reported a phase alike."""
+        given = [r for (bank, p), r in run.reports.items() if p is phase and bank not in run.dropped]
+        if len({r.digest for r in given}) > 1:
+            self._abort(run, f"the banks disagree on the result of {phase}")
+        elif len(given) == len(run.members):
+            self._agreed(run, phase, given[0])
 
     def _agreed(self, run: Run, phase: Phase, report: PhaseReport) -> None:
         if phase is Phase.TRAINING:
@@ -369,18 +453,22 @@ class Coordinator:
             raise RunAborted(f"run {run_id} was aborted: {run.reason}")
         if joined and bank not in run.joined:
             raise SubmissionRefused(f"run {run_id}: bank {bank} has not joined")
+        if bank in run.dropped:
+            raise RunAborted(f"run {run_id} went on without bank {bank}: it did not answer in time")
         return run
 
     def _move(self, run: Run, event: RunEventKind) -> None:
         run.phase = next_phase(run.phase, event)
+        run.paused_since, run.waiting_for = 0.0, ()
         self._log(run, "", f"now {run.phase}")
         if run.phase in TERMINAL:
             for step in run.steps.values():
                 step.cancel()
             run.steps.clear()
+            self._sums.forget_run(run.run_id)
 
     def _abort(self, run: Run, reason: str) -> None:
-        if run.phase is Phase.ABORTED:
+        if run.phase in TERMINAL:
             return
         run.reason = reason
         self._move(run, RunEventKind.ABORT)
@@ -398,27 +486,27 @@ class Coordinator:
 
     def _progressed(self, run: Run) -> None:
         """Note a step's progress; written at most once a second, since a write costs as much as a small step."""
+        run.paused_since, run.waiting_for = 0.0, ()
         run.updated_at = self._now()
         if run.updated_at - run.saved_at >= 1.0:
             self._touch(run)
 
     def _touch(self, run: Run) -> None:
         run.updated_at = run.saved_at = self._now()
-        self._store.save(
-            RunRow(
-                run_id=run.run_id,
-                phase=run.phase.value,
-                settings_json=settings_to_json(run.settings),
-                reason=run.reason,
-                model_sha256=run.model_sha256,
-                metrics_json=run.metrics_json,
-                step=run.step,
-                rounds_done=run.rounds_done,
-                bytes_received=run.bytes_received,
-                created_at=run.created_at,
-                updated_at=run.updated_at,
-            )
-        )
+        self._store.save(run_row(run))
+
+
+def _answered(run: Run) -> tuple[float, set[str], str]:
+    """Since when the run waits, which members have done their part, and where it is."""
+    step = run.open_step
+    if step is not None:
+        return step.opened_at, set(step.finished), f"step {step.header.step}"
+    members, done = set(run.members), run.reported(run.phase)
+    if run.phase is Phase.KEYING and not done:
+        done = set(run.announcements) & members
+        if done == members:
+            done = members - {min(members)} if run.bundle is None else set()
+    return run.updated_at, done, str(run.phase)
 
 
 def metrics_of(view: RunView) -> dict[str, object]:

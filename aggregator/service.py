@@ -1,6 +1,7 @@
 """The gRPC surface: decodes, checks who calls, calls the coordinator, encodes. No decisions of its own."""
 
 import logging
+import time
 from collections.abc import Callable, Iterator
 from typing import NoReturn, TypeVar
 
@@ -10,11 +11,21 @@ from cryptography.x509.oid import NameOID
 from google.protobuf.message import Message
 
 from aggregator.coordinator import Coordinator
+from aggregator.steps import Step
 from protocol import codec
 from protocol import crossbank_pb2 as pb
 from protocol import crossbank_pb2_grpc as rpc
-from protocol.errors import CrossbankError, LocalError, ProtocolViolation, RunAborted, SubmissionRefused
-from protocol.limits import MAX_DETAIL_CHARS
+from protocol.errors import (
+    CrossbankError,
+    LocalError,
+    ProtocolViolation,
+    RosterChanged,
+    RunAborted,
+    SubmissionRefused,
+)
+from protocol.limits import MAX_DETAIL_CHARS, MAX_WAIT_SECONDS
+from protocol.messages import Chunk, StepHeader
+from protocol.run_state import Phase
 
 __all__ = ["ERROR_STATUS", "ConsortiumService"]
 
@@ -22,9 +33,13 @@ M = TypeVar("M", bound=Message)
 
 logger = logging.getLogger(__name__)
 
+#: How often a waiting call looks whether its bank is still there.
+_LOOK_SECONDS = 1.0
+
 #: Error to gRPC status: the first match counts; anything else is "internal error".
 ERROR_STATUS: tuple[tuple[type[CrossbankError], grpc.StatusCode], ...] = (
     (RunAborted, grpc.StatusCode.ABORTED),
+    (RosterChanged, grpc.StatusCode.OUT_OF_RANGE),
     (SubmissionRefused, grpc.StatusCode.FAILED_PRECONDITION),
     (ProtocolViolation, grpc.StatusCode.INVALID_ARGUMENT),
     (LocalError, grpc.StatusCode.INVALID_ARGUMENT),
@@ -68,6 +83,17 @@ def _guarded(context: grpc.ServicerContext, work: Callable[[], M]) -> M:
     try:
         return work()
     except Exception as error:
+        _fail(context, error)
+
+
+def _guarded_stream(context: grpc.ServicerContext, work: Iterator[M]) -> Iterator[M]:
+    try:
+        yield from work
+    except CrossbankError as error:
+        _fail(context, error)
+    except Exception as error:
+        if not context.is_active():
+            raise  # the caller has gone; there is nobody to tell
         _fail(context, error)
 
 
@@ -151,17 +177,18 @@ class ConsortiumService(rpc.ConsortiumServicer):
 
     def SecureSum(
         self, request_iterator: Iterator[pb.SumUpload], context: grpc.ServicerContext
-    ) -> Iterator[pb.ChunkBatch]:
+    ) -> Iterator[pb.SumReply]:
         """Add a bank's chunks as they arrive; answer with the sums when the roster is complete."""
-        try:
-            first = next(request_iterator, None)
-            if first is None or first.WhichOneof("part") != "header":
-                raise ProtocolViolation("an upload must begin with its header")
-            _as_bank(context, first.header.bank)
+        first = next(request_iterator, None)
+        if first is None or first.WhichOneof("part") != "header":
+            _fail(context, ProtocolViolation("an upload must begin with its header"))
+        _as_bank(context, first.header.bank)
+
+        def work() -> Iterator[pb.SumReply]:
             header = codec.header_from_pb(first.header)
             step = self._coordinator.begin_step(header)
             sent = 0
-            while sent < header.chunks:
+            while sent < header.chunks and not step.complete:
                 part = next(request_iterator, None)
                 if part is None or part.WhichOneof("part") != "batch":
                     break
@@ -169,11 +196,46 @@ class ConsortiumService(rpc.ConsortiumServicer):
                     self._coordinator.add_chunk(header, step, chunk)
                     sent += 1
             self._coordinator.finish_upload(header, step)
-            yield from codec.batches_to_pb(self._coordinator.wait_for_sum(header, step))
-        except CrossbankError as error:
-            _fail(context, error)
+            yield from self._answer(header, step, context)
+
+        yield from _guarded_stream(context, work())
+
+    def AwaitSum(self, request: pb.StepHeader, context: grpc.ServicerContext) -> Iterator[pb.SumReply]:
+        """Answer a bank that has uploaded, or that comes back for a sum it may have missed."""
+        _as_bank(context, request.bank)
+
+        def work() -> Iterator[pb.SumReply]:
+            header = codec.header_from_pb(request)
+            yield from self._answer(header, self._coordinator.finished_step(header), context)
+
+        yield from _guarded_stream(context, work())
+
+    def _answer(self, header: StepHeader, step: Step, context: grpc.ServicerContext) -> Iterator[pb.SumReply]:
+        give_up = time.monotonic() + MAX_WAIT_SECONDS
+        answer = None
+        while answer is None and context.is_active() and time.monotonic() < give_up:
+            answer = self._coordinator.wait_for_sum(header, step, _LOOK_SECONDS)
+        if answer is None:
+            yield pb.SumReply(head=pb.SumHead(pending=True, attempt=header.attempt))
+            return
+        yield pb.SumReply(head=codec.head_to_pb(answer.head))
+        chunks = (Chunk(index=index, ciphertext=body) for index, body in enumerate(answer.chunks))
+        for batch in codec.batches_to_pb(chunks):
+            yield pb.SumReply(batch=batch)
 
     def Report(self, request: pb.PhaseReport, context: grpc.ServicerContext) -> pb.RunView:
         """A bank has ended a phase."""
         _as_bank(context, request.bank)
         return _guarded(context, lambda: codec.view_to_pb(self._coordinator.report(codec.report_from_pb(request))))
+
+    def GetReports(self, request: pb.ReportsRef, context: grpc.ServicerContext) -> pb.ReportList:
+        """All signed reports on a phase, for a member to compare."""
+        bank = _as_bank(context, request.bank)
+
+        def work() -> pb.ReportList:
+            if request.phase not in Phase.__members__:
+                raise ProtocolViolation("unknown phase")
+            found = self._coordinator.reports(request.run_id, bank, Phase(request.phase))
+            return pb.ReportList(reports=[codec.report_to_pb(report) for report in found])
+
+        return _guarded(context, work)

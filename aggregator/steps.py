@@ -3,85 +3,117 @@
 import threading
 
 from aggregator.ciphertext_sum import ChunkAccumulator, PublicContext
+from aggregator.sum_files import FinishedSum
 from protocol.errors import ProtocolViolation, SubmissionRefused
-from protocol.messages import Chunk, StepHeader
+from protocol.messages import Chunk, Statement, StepHeader, SumHead
 
-__all__ = ["Step", "step_is_older"]
+__all__ = ["Step", "step_rank"]
 
 _PHASE_ORDER = {"bins": 0, "train": 1, "eval": 2}
 
 
-def step_is_older(step: str, than: str) -> bool:
-    """Whether a step belongs to an earlier phase or round than another; steps of one round are no older."""
-
-    def rank(name: str) -> tuple[int, int]:
-        parts = name.split("/")
-        number = int(parts[1]) if len(parts) > 1 and parts[1].isdigit() else 0
-        return _PHASE_ORDER.get(parts[0], -1), number
-
-    return rank(step) < rank(than)
+def step_rank(step: str) -> tuple[int, int]:
+    """Where a step's unit comes in a run: by phase, then by round. Steps of one unit rank alike."""
+    parts = step.split("/")
+    number = int(parts[1]) if len(parts) > 1 and parts[1].isdigit() else 0
+    return _PHASE_ORDER.get(parts[0], -1), number
 
 
 class Step:
-    """Accumulates one step. Chunks of a bank count once, so an upload can be repeated after a failure."""
+    """Accumulates one step by one roster. Chunks of a bank count once, so an upload can be repeated after a failure."""
 
-    def __init__(self, *, header: StepHeader, roster: frozenset[str], context: PublicContext, opened_at: float) -> None:
+    def __init__(
+        self, *, header: StepHeader, roster: frozenset[str], context: PublicContext | None, opened_at: float
+    ) -> None:
         self.header = header
+        self.attempt = header.attempt
         self.roster = roster
         self.opened_at = opened_at
         self.finished: set[str] = set()
-        self.results: list[bytes] = []
         self.bytes_received = 0
+        self.answer: FinishedSum | None = None
+        self._statements: dict[str, Statement] = {}
         self._context = context
         self._chunks = [ChunkAccumulator() for _ in range(header.chunks)]
+        self._sealed = False
         self._lock = threading.Lock()
         self._over = threading.Event()
 
     @property
     def complete(self) -> bool:
-        """Whether the sum has been made."""
-        return bool(self.results)
+        """Whether the sum has been made and may be given out."""
+        return self.answer is not None
 
-    def check_header(self, header: StepHeader) -> None:
-        """Raise `SubmissionRefused` if a bank announces another shape than the step has."""
+    def open_for(self, header: StepHeader) -> None:
+        """Check a bank's header.
+
+        Raises:
+            SubmissionRefused: it announces another shape than the step has, or changes its statement.
+        """
         if (header.chunks, header.length) != (self.header.chunks, self.header.length):
             raise SubmissionRefused(
                 f"run {header.run_id}, step {header.step}: bank {header.bank} announces {header.length} numbers in "
                 f"{header.chunks} chunks, the others {self.header.length} in {self.header.chunks}"
             )
+        if header.roster_digest != self.header.roster_digest:
+            raise SubmissionRefused(
+                f"run {header.run_id}, step {header.step}: bank {header.bank} adds with another roster"
+            )
+        statement = Statement(bank=header.bank, state=header.state, signature=header.signature)
+        with self._lock:
+            if self._statements.get(header.bank, statement) != statement:
+                raise SubmissionRefused(
+                    f"run {header.run_id}, step {header.step}: bank {header.bank} changed its statement"
+                )
 
     def add(self, bank: str, chunk: Chunk) -> None:
         """Add a chunk; one that this bank has already sent is ignored."""
         if chunk.index >= self.header.chunks:
             raise ProtocolViolation(f"only {self.header.chunks} chunks were announced")
         chunks = self._chunks
-        if self.complete or bank in chunks[chunk.index].banks:
+        if self.complete or not chunks or self._context is None or bank in chunks[chunk.index].banks:
             return
         accumulator = chunks[chunk.index]
         vector = self._context.parse(chunk.ciphertext)
         with self._lock:
-            if not self.complete and accumulator.add(bank, vector):
+            if not self._over.is_set() and accumulator.add(bank, vector):
                 self.bytes_received += len(chunk.ciphertext)
 
     def missing_chunks(self, bank: str) -> int:
         """How many chunks of a bank have not come."""
         return 0 if self.complete else sum(bank not in chunk.banks for chunk in self._chunks)
 
-    def finish(self, bank: str) -> bool:
-        """Note that a bank has sent all; True for the call that completed the roster and made the sum."""
+    def finish(self, header: StepHeader) -> FinishedSum | None:
+        """Note that a bank has sent all, and its statement; gives the sum to the call that completed the roster."""
+        statement = Statement(bank=header.bank, state=header.state, signature=header.signature)
         with self._lock:
-            self.finished.add(bank)
-            if self.complete or self.finished != self.roster:
-                return False
-            self.results = [chunk.serialize() for chunk in self._chunks]
-            self._over.set()
-            return True
+            self.finished.add(header.bank)
+            self._statements.setdefault(header.bank, statement)
+            if self.complete or self._over.is_set() or self._sealed or self.finished != self.roster:
+                return None
+            self._sealed = True
+        head = SumHead(
+            pending=False, attempt=self.attempt, statements=tuple(self._statements[b] for b in sorted(self.roster))
+        )
+        chunks = tuple(chunk.serialize() for chunk in self._chunks)
+        return FinishedSum(head=head, chunks=chunks, length=self.header.length)
+
+    def release(self, answer: FinishedSum) -> None:
+        """Give the sum to everybody who waits; call it once the answer is kept durably."""
+        with self._lock:
+            self.answer = answer
+            self._chunks = []
+        self._over.set()
+
+    def unseal(self) -> None:
+        """The answer could not be kept: the next bank that finishes tries again."""
+        with self._lock:
+            self._sealed = False
 
     def cancel(self) -> None:
         """Wake everybody who waits; there will be no sum."""
         self._over.set()
 
-    def wait(self) -> bool:
-        """Block until the sum is there (True) or the step is cancelled (False)."""
-        self._over.wait()
-        return self.complete
+    def wait(self, seconds: float) -> bool:
+        """Block until the sum is there or the step is cancelled (True), or the time is up (False)."""
+        return self._over.wait(seconds)

@@ -4,7 +4,19 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from sqlalchemy import Boolean, Engine, Float, Integer, LargeBinary, String, create_engine, event, select
+from sqlalchemy import (
+    Boolean,
+    Engine,
+    Float,
+    Integer,
+    LargeBinary,
+    String,
+    create_engine,
+    delete,
+    event,
+    select,
+    update,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from protocol.messages import RunEvent, RunSettings
@@ -31,6 +43,11 @@ class RunRow(_Base):
     bytes_received: Mapped[int] = mapped_column(Integer, default=0)
     created_at: Mapped[float] = mapped_column(Float)
     updated_at: Mapped[float] = mapped_column(Float)
+    #: How often the roster has shrunk.
+    attempt: Mapped[int] = mapped_column(Integer, default=0)
+    #: Sums of this unit made before attempt `void_before` are void.
+    void_unit: Mapped[str] = mapped_column(String(64), default="")
+    void_before: Mapped[int] = mapped_column(Integer, default=0)
 
 
 class MemberRow(_Base):
@@ -40,10 +57,12 @@ class MemberRow(_Base):
     run_id: Mapped[str] = mapped_column(String(64), primary_key=True)
     bank: Mapped[str] = mapped_column(String(64), primary_key=True)
     joined_at: Mapped[float] = mapped_column(Float)
+    #: Unix seconds when it was dropped for not answering; 0 for a bank that is in.
+    dropped_at: Mapped[float] = mapped_column(Float, default=0.0)
 
 
 class ReportRow(_Base):
-    """A bank's report that it ended a phase."""
+    """A bank's report that it ended a phase, with the signed message itself."""
 
     __tablename__ = "reports"
     run_id: Mapped[str] = mapped_column(String(64), primary_key=True)
@@ -51,6 +70,7 @@ class ReportRow(_Base):
     phase: Mapped[str] = mapped_column(String(16), primary_key=True)
     digest: Mapped[str] = mapped_column(String(64))
     accept: Mapped[bool] = mapped_column(Boolean)
+    message: Mapped[bytes] = mapped_column(LargeBinary)
 
 
 class KeyRow(_Base):
@@ -93,6 +113,7 @@ class Store:
         """Open ``sqlite:///path`` (its folder is made) or any other SQLAlchemy URL."""
         if url.startswith("sqlite:///"):
             Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        self.folder = Path(url.removeprefix("sqlite:///")).parent if url.startswith("sqlite:///") else Path.cwd()
         self.engine: Engine = create_engine(url)
         if self.engine.dialect.name == "sqlite":
             event.listen(self.engine, "connect", _sqlite_pragmas)
@@ -103,6 +124,24 @@ class Store:
         with Session(self.engine) as session, session.begin():
             for row in rows:
                 session.merge(row)
+
+    def drop(self, row: RunRow, banks: list[str], at: float) -> None:
+        """Note that banks left a run, together with the run's new attempt."""
+        with Session(self.engine) as session, session.begin():
+            session.merge(row)
+            session.execute(
+                update(MemberRow).where(MemberRow.run_id == row.run_id, MemberRow.bank.in_(banks)).values(dropped_at=at)
+            )
+
+    def forget_reports(self, run_id: str, phase: str) -> None:
+        """Remove a phase's reports: the roster changed before all had come."""
+        with Session(self.engine) as session, session.begin():
+            session.execute(delete(ReportRow).where(ReportRow.run_id == run_id, ReportRow.phase == phase))
+
+    def keys(self, run_id: str) -> list[KeyRow]:
+        """The relayed key messages of a run."""
+        with Session(self.engine, expire_on_commit=False) as session:
+            return list(session.scalars(select(KeyRow).where(KeyRow.run_id == run_id)))
 
     def runs(self) -> list[RunRow]:
         """All runs, oldest first."""

@@ -1,6 +1,7 @@
 """The bank's gRPC client: one deadline a call, retries where a repeat is safe. It holds no keys but TLS's."""
 
 import logging
+import random
 import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
@@ -8,6 +9,7 @@ from typing import TypeVar
 import grpc
 
 from bank_node.config import AggregatorAddress
+from bank_node.outbox import Outbox, RecordingChannel
 from protocol import codec
 from protocol import crossbank_pb2 as pb
 from protocol import crossbank_pb2_grpc as rpc
@@ -17,10 +19,13 @@ from protocol.errors import (
     CrossbankError,
     ProtocolViolation,
     RemoteError,
+    RosterChanged,
     RunAborted,
     SubmissionRefused,
 )
-from protocol.messages import Chunk, JoinRequest, KeyAnnouncement, KeyBundle, PhaseReport, RunView, StepHeader
+from protocol.limits import MAX_CALL_SECONDS, MAX_WAIT_SECONDS
+from protocol.messages import Chunk, JoinRequest, KeyAnnouncement, KeyBundle, PhaseReport, RunView, StepHeader, SumHead
+from protocol.run_state import Phase
 
 __all__ = ["BankClient"]
 
@@ -30,6 +35,17 @@ T = TypeVar("T")
 _CALL_SECONDS = 30.0
 _FIRST_PAUSE = 0.25
 _LONGEST_PAUSE = 8.0
+#: What a dropped connection, a restarted node or a full queue looks like to gRPC: asking again is safe.
+_PASSING = frozenset(
+    {
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        grpc.StatusCode.CANCELLED,
+        grpc.StatusCode.UNKNOWN,
+        grpc.StatusCode.DATA_LOSS,
+    }
+)
 
 
 class BankClient:
@@ -46,7 +62,8 @@ class BankClient:
         self.bank = bank
         self._address = node.address
         self._patience = patience_seconds
-        self._channel = open_channel(node.address, node.files)
+        self.outbox = Outbox(node.address)
+        self._channel = RecordingChannel(open_channel(node.address, node.files), self.outbox)
         self._stub = rpc.ConsortiumStub(self._channel)
 
     def close(self) -> None:
@@ -79,11 +96,22 @@ class BankClient:
         return codec.view_from_pb(self._call(lambda: self._stub.PublishBundle(message, timeout=_CALL_SECONDS)))
 
     def keys(self, run_id: str) -> tuple[list[KeyAnnouncement], KeyBundle | None]:
-        """The announced keys, and our sealed box once it is there."""
+        """The announced keys, and the key-making bank's bundle once it is there."""
+        keys, bundle, _ = self.keys_and_revocations(run_id)
+        return keys, bundle
+
+    def keys_and_revocations(self, run_id: str) -> tuple[list[KeyAnnouncement], KeyBundle | None, bytes]:
+        """As `keys`, with the CA's revocation list (PEM; empty if the node has none)."""
         ref = pb.RunRef(run_id=run_id, bank=self.bank)
         answer = self._call(lambda: self._stub.GetKeys(ref, timeout=_CALL_SECONDS))
         bundle = codec.bundle_from_pb(answer.bundle) if answer.HasField("bundle") else None
-        return [codec.announcement_from_pb(key) for key in answer.keys], bundle
+        return [codec.announcement_from_pb(key) for key in answer.keys], bundle, bytes(answer.crl_pem)
+
+    def reports(self, run_id: str, phase: Phase) -> list[PhaseReport]:
+        """All banks' signed reports on a phase."""
+        ref = pb.ReportsRef(run_id=run_id, bank=self.bank, phase=phase.value)
+        answer = self._call(lambda: self._stub.GetReports(ref, timeout=_CALL_SECONDS))
+        return [codec.report_from_pb(report) for report in answer.reports]
 
     def report(self, report: PhaseReport) -> RunView:
         """Report the end of a phase."""
@@ -96,64 +124,102 @@ class BankClient:
         self._call(lambda: self._stub.AbortRun(request, timeout=_CALL_SECONDS))
 
     def secure_sum(
-        self, header: StepHeader, chunks: Callable[[], Iterator[Chunk]], deadline_seconds: float
-    ) -> list[bytes]:
-        """Upload our ciphertexts and return the sums, one per chunk in order.
+        self, header: StepHeader, chunks: Callable[[], Iterator[Chunk]], limit_seconds: float
+    ) -> tuple[SumHead, list[bytes]]:
+        """Upload our ciphertexts; return what the banks stated, and the sums, one per chunk in order.
 
         Args:
-            header: announces the step.
+            header: announces the step, with our signed statement.
             chunks: makes our ciphertexts afresh for each try.
-            deadline_seconds: for the whole step, the other banks' uploads included.
+            limit_seconds: for the whole step, the wait for other banks included.
 
         Raises:
+            RosterChanged: a bank was dropped; the round must be repeated.
             RunAborted, SubmissionRefused, AggregatorUnreachable, ProtocolViolation: none of the sum may be used.
         """
+        give_up = time.monotonic() + limit_seconds
 
-        def attempt() -> list[bytes]:
+        def upload() -> tuple[SumHead, list[bytes]] | None:
             def uploads() -> Iterator[pb.SumUpload]:
                 yield pb.SumUpload(header=codec.header_to_pb(header))
                 for batch in codec.batches_to_pb(chunks()):
                     yield pb.SumUpload(batch=batch)
 
-            sums: list[bytes] = []
-            for message in self._stub.SecureSum(uploads(), timeout=deadline_seconds):
-                for chunk in codec.batch_from_pb(message):
-                    if chunk.index != len(sums):
-                        raise ProtocolViolation(f"run {header.run_id}, step {header.step}: sums came out of order")
-                    sums.append(chunk.ciphertext)
-            if len(sums) != header.chunks:
-                raise ProtocolViolation(
-                    f"run {header.run_id}, step {header.step}: {len(sums)} sums came back for {header.chunks} chunks"
-                )
-            return sums
+            seconds = min(max(limit_seconds, 60.0), MAX_CALL_SECONDS)
+            return _read_sums(header, self._stub.SecureSum(uploads(), timeout=seconds))
 
-        return self._call(attempt)
+        found = self._call(upload)
+        while found is None:
+            if time.monotonic() > give_up:
+                raise AggregatorUnreachable(f"run {header.run_id}, step {header.step}: no sum in {limit_seconds:.0f} s")
+            found = self._call(lambda: self._await(header))
+        return found
+
+    def sum_of_before(self, header: StepHeader) -> tuple[SumHead, list[bytes]] | None:
+        """The sums of a step that we may have uploaded before we were restarted; None if it is not made yet."""
+        try:
+            return self._call(lambda: self._await(header))
+        except (SubmissionRefused, RosterChanged):
+            return None
+
+    def _await(self, header: StepHeader) -> tuple[SumHead, list[bytes]] | None:
+        request = codec.header_to_pb(header)
+        return _read_sums(header, self._stub.AwaitSum(request, timeout=_CALL_SECONDS + MAX_WAIT_SECONDS))
 
     def _call(self, work: Callable[[], T]) -> T:
-        give_up = time.monotonic() + self._patience
-        pause = _FIRST_PAUSE
+        """Do `work`; when the aggregator can't be reached, again, until our patience, from the first failure, ends."""
+        give_up, pause = 0.0, _FIRST_PAUSE
         while True:
             try:
                 return work()
             except grpc.RpcError as error:
                 translated = _translate(error, self._address)
+                give_up = give_up or time.monotonic() + self._patience
                 if not isinstance(translated, AggregatorUnreachable) or time.monotonic() + pause > give_up:
                     raise translated from error
                 logger.warning("bank %s: %s; trying again in %.1f s", self.bank, translated, pause)
-                time.sleep(pause)
+                # A little chance, so that banks do not all come back at once.
+                time.sleep(pause * random.uniform(0.8, 1.2))
                 pause = min(2 * pause, _LONGEST_PAUSE)
+
+
+def _read_sums(header: StepHeader, answers: Iterator[pb.SumReply]) -> tuple[SumHead, list[bytes]] | None:
+    """The head and all sums of a reply; None for "pending"."""
+    where = f"run {header.run_id}, step {header.step}"
+    head: SumHead | None = None
+    sums: list[bytes] = []
+    for message in answers:
+        if head is None:
+            if message.WhichOneof("part") != "head":
+                raise ProtocolViolation(f"{where}: an answer must begin with its head")
+            head = codec.head_from_pb(message.head)
+            continue
+        for chunk in codec.batch_from_pb(message.batch):
+            if chunk.index != len(sums) or len(sums) >= header.chunks:
+                raise ProtocolViolation(f"{where}: sums came out of order, or too many")
+            sums.append(chunk.ciphertext)
+    if head is None:
+        raise ProtocolViolation(f"{where}: an empty answer")
+    if head.pending:
+        return None
+    if len(sums) != header.chunks:
+        raise ProtocolViolation(f"{where}: {len(sums)} sums came back for {header.chunks} chunks")
+    return head, sums
 
 
 def _translate(error: grpc.RpcError, address: str) -> CrossbankError:
     code, details = grpc.StatusCode.UNKNOWN, ""
     if isinstance(error, grpc.Call):
         code, details = error.code(), str(error.details())
-    if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+    # gRPC reports a broken stream as INTERNAL too; the node's own internal errors say so.
+    if code in _PASSING or (code is grpc.StatusCode.INTERNAL and details != "internal error"):
         return AggregatorUnreachable(
             f"the aggregator at {address} does not answer; check the address, that it runs, and the certificates"
         )
     if code is grpc.StatusCode.ABORTED:
         return RunAborted(details)
+    if code is grpc.StatusCode.OUT_OF_RANGE:
+        return RosterChanged(details)
     if code in (grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.INVALID_ARGUMENT):
         return SubmissionRefused(details)
     return RemoteError(f"the aggregator at {address} answered {code.name}: {details}")

@@ -37,6 +37,11 @@ class BankConfig(_Strict):
     events: Path = Field(description="the bank's payments: a Parquet/CSV file, or a folder of them")
     work_dir: Path = Field(description="where features, runs, models and alerts go")
     contract: Path | None = Field(None, description="the data contract; null for the packaged one")
+    minimum_roster: int = Field(
+        3,
+        ge=2,
+        description="never take part with fewer banks; with 2, each can compute the other's sums from the total",
+    )
     aggregator: AggregatorAddress
 
     @field_validator("bank_id")

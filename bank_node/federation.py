@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -31,29 +31,45 @@ from bank_node.boosting import (
 )
 from bank_node.evaluation import RankingMetrics, rank_metrics, secure_metrics
 from bank_node.files import write_atomic
+from protocol.errors import RosterChanged
 from protocol.run_state import Phase
 
-__all__ = ["BankRows", "Consortium", "FederatedModel", "evaluate_model", "train_model"]
+__all__ = ["BankRows", "Consortium", "FederatedModel", "evaluate_model", "train_model", "vote"]
 
 logger = logging.getLogger(__name__)
 
 Floats = npt.NDArray[np.float32]
 Log = Callable[[str], None]
+T = TypeVar("T")
 
 
 class Consortium(Protocol):
     """What training needs of the other banks."""
 
-    def secure_sum(self, step: str, vector: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """The exact sum over all banks."""
+    def secure_sum(
+        self, step: str, vector: npt.NDArray[np.int64], *, bound: int | None = None
+    ) -> npt.NDArray[np.int64]:
+        """The exact sum over all banks; raises `RosterChanged` when a bank was dropped."""
+        ...
+
+    def commit(self, name: str, digest: str) -> None:
+        """Note that everything up to here is agreed: a point to go on from."""
+        ...
+
+    def rewind(self, name: str) -> None:
+        """Go back to such a point, to repeat what came after it."""
+        ...
+
+    def adopt_roster(self) -> None:
+        """Take the smaller roster after a `RosterChanged`."""
         ...
 
     def report(self, phase: Phase, digest: str, *, metrics_json: str = "") -> None:
         """Say that a phase ended with this digest; returns when all banks agree."""
         ...
 
-    def reached(self, phase: Phase) -> bool:
-        """Whether the run is at a phase or beyond."""
+    def reported(self, phase: Phase) -> bool:
+        """Whether all banks have ended a phase alike."""
         ...
 
 
@@ -105,24 +121,32 @@ def train_model(
     seconds: dict[str, float] = {}
     started = perf_counter()
     bins_path, trees_path = run_dir / "bins.npz", run_dir / "trees.npz"
-    if bins_path.exists():
-        cuts = cuts_from_bytes(bins_path.read_bytes())
-    else:
-        cuts = global_bins(rows.columns, rows.labels, grids, params.max_bin, consortium.secure_sum)
-        write_atomic(bins_path, cuts_to_bytes(cuts))
-    if not consortium.reached(Phase.TRAINING):
-        consortium.report(Phase.BINNING, hashlib.sha256(cuts_to_bytes(cuts)).hexdigest())
+
+    def agree_on_bins() -> Cuts:
+        if bins_path.exists():
+            found = cuts_from_bytes(bins_path.read_bytes())
+        else:
+            consortium.rewind("keys")
+            found = global_bins(rows.columns, rows.labels, grids, params.max_bin, consortium.secure_sum)
+            consortium.commit("bins", hashlib.sha256(cuts_to_bytes(found)).hexdigest())
+            write_atomic(bins_path, cuts_to_bytes(found))
+        if not consortium.reported(Phase.BINNING):
+            consortium.report(Phase.BINNING, hashlib.sha256(cuts_to_bytes(found)).hexdigest())
+        return found
+
+    cuts = _whatever_the_roster(consortium, agree_on_bins, log)
     log(f"bins agreed: {cuts.total_bins} bins over {len(feature_names)} features, {cuts.n_rows_total} rows in all")
     seconds["binning"] = perf_counter() - started
 
     started = perf_counter()
-    done = trees_from_bytes(trees_path.read_bytes()) if trees_path.exists() else []
-    if done:
-        log(f"going on after boosting round {len(done)} of {params.n_estimators}")
-    kept = list(done)
+    kept = trees_from_bytes(trees_path.read_bytes()) if trees_path.exists() else []
+    if kept:
+        log(f"going on after boosting round {len(kept)} of {params.n_estimators}")
     every = max(1, params.n_estimators // 10)
 
     def on_round(index: int, tree: Tree) -> None:
+        # The anchor first: a tree in the checkpoint always has its anchor.
+        consortium.commit(f"train/{index + 1}", hashlib.sha256(trees_to_bytes([tree])).hexdigest())
         kept.append(tree)
         write_atomic(trees_path, trees_to_bytes(kept))
         if (index + 1) % every == 0 or index + 1 == params.n_estimators:
@@ -130,34 +154,69 @@ def train_model(
 
     binned = bin_rows(rows.columns, cuts)
     base_score = cuts.base_score(params)
-    trees = train_trees(
-        binned,
-        rows.labels,
-        params,
-        consortium.secure_sum,
-        n_rows_total=cuts.n_rows_total,
-        base_score=base_score,
-        resume=done,
-        on_round=on_round,
-    )
+
+    def boost() -> list[Tree]:
+        consortium.rewind(f"train/{len(kept)}" if kept else "bins")
+        return train_trees(
+            binned,
+            rows.labels,
+            params,
+            consortium.secure_sum,
+            n_rows_total=cuts.n_rows_total,
+            base_score=base_score,
+            resume=list(kept),
+            on_round=on_round,
+        )
+
+    trees = _whatever_the_roster(consortium, boost, log)
     model_json = export_booster(trees, cuts, params, list(feature_names), base_score)
     model = FederatedModel(trees=trees, cuts=cuts, base_score=base_score, model_json=model_json, seconds=seconds)
     write_atomic(run_dir / "model.json", model_json)
-    if not consortium.reached(Phase.EVALUATING):
-        consortium.report(Phase.TRAINING, model.sha256)
+
+    def agree_on_model() -> None:
+        if not consortium.reported(Phase.TRAINING):
+            consortium.rewind(f"train/{len(trees)}")
+            consortium.commit("model", model.sha256)
+            consortium.report(Phase.TRAINING, model.sha256)
+
+    _whatever_the_roster(consortium, agree_on_model, log)
     seconds["training"] = perf_counter() - started
     log(f"model {model.sha256[:12]}: {len(trees)} trees, the same at every bank")
     return model
 
 
+def _whatever_the_roster(consortium: Consortium, work: Callable[[], T], log: Log) -> T:
+    """Do `work`; when a bank is dropped meanwhile, again with the banks that are left."""
+    while True:
+        try:
+            return work()
+        except RosterChanged as change:
+            log(f"{change}; repeating what was under way")
+            consortium.adopt_roster()
+
+
 def evaluate_model(
-    model: FederatedModel, rows: BankRows, alert_budget: float, consortium: Consortium
+    model: FederatedModel, rows: BankRows, alert_budget: float, consortium: Consortium, log: Log
 ) -> tuple[RankingMetrics, RankingMetrics]:
     """The consortium's metrics by secure sum, and this bank's own, on rows not trained on."""
     margins = model.margins(rows.columns)
     own = rank_metrics(rows.labels, margins, alert_budget)
-    everyone = secure_metrics(rows.labels, margins, alert_budget, consortium.secure_sum)
-    if not consortium.reached(Phase.VOTING):
-        published = json.dumps(everyone.to_mapping(), sort_keys=True)
-        consortium.report(Phase.EVALUATING, hashlib.sha256(published.encode()).hexdigest(), metrics_json=published)
-    return everyone, own
+
+    def judge() -> RankingMetrics:
+        if not consortium.reported(Phase.EVALUATING):
+            consortium.rewind("model")
+        everyone = secure_metrics(rows.labels, margins, alert_budget, consortium.secure_sum)
+        if not consortium.reported(Phase.EVALUATING):
+            published = json.dumps(everyone.to_mapping(), sort_keys=True)
+            digest = hashlib.sha256(published.encode()).hexdigest()
+            consortium.commit("eval", digest)
+            consortium.report(Phase.EVALUATING, digest, metrics_json=published)
+        return everyone
+
+    return _whatever_the_roster(consortium, judge, log), own
+
+
+def vote(consortium: Consortium, model_sha256: str, log: Log) -> None:
+    """Vote for the model; returns once every bank has, and the run is released."""
+    if not consortium.reported(Phase.VOTING):
+        _whatever_the_roster(consortium, lambda: consortium.report(Phase.VOTING, model_sha256), log)

@@ -117,7 +117,7 @@ def evaluate(config_path: Path | str, run_id: str, *, log: Log = logger.info) ->
         session.exchange_keys()
         model = _reload(config, run_id, plan, contract)
         rows = BankRows(columns=_columns(test, contract), labels=_labels(test))
-        everyone, own = evaluate_model(model, rows, plan.alert_budget, session)
+        everyone, own = evaluate_model(model, rows, plan.alert_budget, session, log)
         champion = train_champion(
             _columns(training, contract), _labels(training), plan.boosting, contract.feature_names
         )
@@ -145,15 +145,18 @@ def evaluate(config_path: Path | str, run_id: str, *, log: Log = logger.info) ->
 
 def register(config_path: Path | str, run_id: str, *, log: Log = logger.info) -> dict[str, Any]:
     """Vote for the model and, once all banks have, put it into the bank's registry as the current one."""
+    from bank_node.federation import vote
+
     config = load_config(Path(config_path))
     session = _session(config, run_id, log)
     try:
         model = (config.run_dir(run_id) / "model.json").read_bytes()
         digest = hashlib.sha256(model).hexdigest()
-        if not session.reached(Phase.RELEASED):
-            session.report(Phase.VOTING, digest, accept=digest == session.view.model_sha256)
         if session.view.model_sha256 != digest:
-            raise LocalError(f"run {run_id} released another model than bank {config.bank_id} trained")
+            raise LocalError(f"run {run_id} is about another model than bank {config.bank_id} trained")
+        if not session.reported(Phase.VOTING):
+            session.exchange_keys()
+            vote(session, digest, log)
         session.end()
         for path in (config.registry / f"{run_id}.json", config.registry / "current.json"):
             write_atomic(path, model)
@@ -193,7 +196,14 @@ def _session(config: BankConfig, run_id: str, log: Log) -> Any:
     from bank_node.session import RunSession
 
     identity = Identity(config.aggregator.files, config.bank_id)
-    return RunSession(_client(config), identity, run_id, config.run_dir(run_id), log)
+    return RunSession(
+        _client(config, patience_seconds=300.0),
+        identity,
+        run_id,
+        config.run_dir(run_id),
+        log,
+        minimum_roster=config.minimum_roster,
+    )
 
 
 def _features(config: BankConfig) -> pd.DataFrame:

@@ -1,28 +1,44 @@
 """One bank's part in one run: join, key exchange, secure sums, reports. It sees no rows, only integer vectors.
 
-Every step can be repeated: keys are kept in the run's folder until it ends, masks are derived, and the aggregator
-counts each bank's chunk once. See docs/architecture.md, "Secure sum".
+Every step can be repeated: keys and a ledger are kept in the run's folder until it ends, masks are derived, and the
+aggregator counts each bank's chunk once. Whatever does not check out ends the run for us: its keys are wiped, nothing
+of the answer is used, and the evidence stays in the ledger. See docs/protocol.md.
 """
 
+import base64
+import contextlib
 import datetime as dt
 import hashlib
-import json
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from bank_node.agreement import check_reports, check_statements
 from bank_node.client import BankClient
 from bank_node.encryption import ChunkCipher
 from bank_node.identity import Identity
-from bank_node.keys import RunSecrets, make_he_key, open_he_key, public_part, seal_he_key
-from protocol.errors import LocalError, ProtocolViolation, RemoteError, RunAborted
-from protocol.field import HALF, add, decode_signed, encode_signed
+from bank_node.keys import RunSecrets, group_secret, open_he_key, open_root, public_part, seal_he_key, seal_root
+from bank_node.ledger import Ledger
+from protocol.checks import CheckKeys
+from protocol.errors import (
+    AggregatorUnreachable,
+    CrossbankError,
+    FieldOverflow,
+    LocalError,
+    ProtocolViolation,
+    RosterChanged,
+    RunAborted,
+)
+from protocol.field import HALF, decode_signed, encode_signed
 from protocol.he_parameters import HE_FINGERPRINT
-from protocol.layout import chunk_count, join_chunks, split_chunks
-from protocol.masks import SecretBytes, chunk_mask, pair_seed
+from protocol.layout import join_chunks, split_chunks
+from protocol.limits import MAX_DETAIL_CHARS
+from protocol.masks import MaskStream, SecretBytes, pair_seed, roster_digest, step_name
 from protocol.messages import (
     Chunk,
     JoinRequest,
@@ -32,34 +48,78 @@ from protocol.messages import (
     RunView,
     SealedKey,
     StepHeader,
+    SumHead,
 )
 from protocol.run_state import Phase
+from protocol.statements import (
+    StateChain,
+    announcement_bytes,
+    bundle_bytes,
+    report_bytes,
+    start_digest,
+    statement_bytes,
+)
 
-__all__ = ["RunSession"]
+__all__ = ["DEFAULT_MINIMUM_ROSTER", "RunSession"]
+
+#: With two banks, each can compute the other's sums from the total: a bank must say that it accepts that.
+DEFAULT_MINIMUM_ROSTER = 3
 
 _ORDER: list[Phase] = [p for p in Phase if p is not Phase.ABORTED]
 _POLL_SECONDS = 0.2
+#: Chunks masked at a time while they are being sent.
+_BLOCK = 16
 
 Log = Callable[[str], None]
 
 
 class RunSession:
-    """A bank in a run. Make it, `join`, `exchange_keys`, then `secure_sum` and `report` as the phases go."""
+    """A bank in a run. Make it, `join`, `exchange_keys`, then `secure_sum`, `commit` and `report` as the phases go."""
 
-    def __init__(self, client: BankClient, identity: Identity, run_id: str, run_dir: Path, log: Log) -> None:
+    def __init__(
+        self,
+        client: BankClient,
+        identity: Identity,
+        run_id: str,
+        run_dir: Path,
+        log: Log,
+        *,
+        minimum_roster: int = DEFAULT_MINIMUM_ROSTER,
+    ) -> None:
+        """Read the run, and what we already know of it from its folder.
+
+        Raises:
+            LocalError: the run would go on with fewer banks than we accept.
+            RunAborted: it has ended.
+        """
         self.client = client
         self.bank = client.bank
         self.run_id = run_id
-        self.view: RunView = client.run(run_id)
         self.bytes_sent = 0
         self._identity = identity
         self._log = log
         self._run_dir = run_dir
         self._seeds: dict[str, SecretBytes] = {}
+        self._run_keys: dict[str, Ed25519PublicKey] = {}
+        self._secrets: RunSecrets | None = None
+        self._group: SecretBytes | None = None
+        self._chain: StateChain | None = None
         self._cipher: ChunkCipher | None = None
-        self._bound: dict[str, str] | None = None
-        self._run_dir.mkdir(parents=True, exist_ok=True)
+        self._members: tuple[str, ...] = ()
+        self._attempt = 0
+        self._minimum = minimum_roster
+        self._replaying = False
+        run_dir.mkdir(parents=True, exist_ok=True)
+        self._ledger = Ledger(run_dir / "ledger.jsonl")
+        client.outbox.follow(run_dir / "outbox.jsonl")
+        self.view: RunView = client.run(run_id)
         self._check_alive()
+        settings = self.view.settings
+        if len(settings.roster) > 1 and settings.minimum_roster < minimum_roster:
+            raise LocalError(
+                f"run {run_id} may go on with {settings.minimum_roster} banks, bank {self.bank} accepts no fewer than "
+                f"{minimum_roster} (minimum_roster in its configuration): with two, each can compute the other's sums"
+            )
 
     # -- phases -----------------------------------------------------------------------------------------------
 
@@ -86,113 +146,193 @@ class RunSession:
         self._log(f"joined {self.run_id}: {len(self.view.joined)} of {len(self.view.roster)} banks are in")
 
     def exchange_keys(self) -> None:
-        """Agree on mask seeds with every other bank and on the run's HE key; then report KEYING.
+        """Agree on the roster, on mask seeds with every other bank and on the run's keys; then report KEYING.
+
+        Harmless when it has been done: the keys are then read from the run's folder.
 
         Raises:
             ProtocolViolation: a key is not signed by the bank it names, or the relay changed something.
         """
         self.wait_for(Phase.KEYING)
-        secrets = RunSecrets.load_or_make(self._run_dir / "secrets.json")
-        own_public = secrets.x25519.public_key().public_bytes_raw()
-        self.client.announce_key(
-            KeyAnnouncement(
-                run_id=self.run_id,
-                bank=self.bank,
-                x25519_public=own_public,
-                certificate_pem=self._identity.certificate_pem,
-                signature=self._identity.sign(_key_message(self.run_id, self.bank, own_public)),
-            )
-        )
-        roster = sorted(self.view.roster)
-        announced = self._await_announcements(roster)
-        self._seeds = {
-            peer: pair_seed(secrets.x25519, key.x25519_public, self.run_id, self.bank, peer)
-            for peer, key in announced.items()
-            if peer != self.bank
-        }
-        if roster[0] == self.bank:
-            public = self._publish_he_key(secrets)
-        else:
-            public = self._receive_he_key(secrets, roster[0], announced[roster[0]].certificate_pem)
-        if secrets.he_key is None:
-            raise ProtocolViolation(f"run {self.run_id}: no HE key")
-        self._cipher = ChunkCipher(secrets.he_key)
-        agreed = hashlib.sha256(public + b"".join(announced[b].x25519_public for b in roster)).hexdigest()
-        self.report(Phase.KEYING, agreed)
-        self._log("keys agreed: the HE key is at the banks only, mask seeds are pairwise")
+        if self._ledger.anchors and self.reached(Phase.BINNING):
+            self._restore()
+            if not self.reported(Phase.KEYING):
+                self.report(Phase.KEYING, self._ledger.anchors[0].digest)
+            return
+        with self._fail_closed():
+            while True:
+                try:
+                    self._agree_on_keys()
+                    break
+                except RosterChanged as change:
+                    self._log(str(change))
+                    self.view = self.client.run(self.run_id)
+        self._log(f"keys agreed by {len(self._members)} banks: the HE key is at the banks only, masks are pairwise")
 
-    def secure_sum(self, step: str, vector: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    def secure_sum(
+        self, step: str, vector: npt.NDArray[np.int64], *, bound: int | None = None
+    ) -> npt.NDArray[np.int64]:
         """The sum over the roster's banks of one int64 vector each; all must call it with the same length.
 
         Args:
-            step: name of the step, ``phase/round/index``; used once a run.
-            vector: shape (n,), each magnitude at most HALF // banks, so that no total can wrap.
+            step: name of the step, ``phase/round/index``.
+            vector: shape (n,).
+            bound: the largest magnitude that any bank's numbers and their sum can have, at most `HALF`; by default
+                each bank may use its share, HALF // banks, so that no total can wrap.
 
         Returns:
             int64, shape (n,): the exact sum.
 
         Raises:
             FieldOverflow: a number is too large; nothing was sent.
-            RemoteError: the run ended, or the answer can't be the sum; use nothing of it.
+            RosterChanged: a bank was dropped; `adopt_roster`, then repeat the unit from its last anchor.
+            TamperedSum, Equivocation, ProtocolViolation, RunAborted: use nothing of it; the run is over for us.
         """
-        if self._cipher is None:
+        if self._cipher is None or self._chain is None or self._group is None or self._secrets is None:
             raise LocalError("secure sums come after the key exchange")
-        cipher = self._cipher
-        self._bind(step, vector)
-        laid = split_chunks(encode_signed(np.ascontiguousarray(vector, dtype=np.int64), HALF // len(self.view.roster)))
-        header = StepHeader(
-            run_id=self.run_id,
-            bank=self.bank,
-            step=step,
-            attempt=0,
-            chunks=chunk_count(vector.size),
-            length=vector.size,
-            he_fingerprint=HE_FINGERPRINT,
-        )
+        cipher, group = self._cipher, self._group
+        numbers = np.ascontiguousarray(vector, dtype=np.int64)
+        laid = split_chunks(encode_signed(numbers, HALF // len(self._members) if bound is None else bound))
+        roster = roster_digest(self._members)
+        with self._fail_closed(step):
+            self._ledger.bind(step, self._attempt, hashlib.sha256(numbers.astype("<i8").tobytes()).hexdigest())
+            header = self._signed_header(step, roster, laid.shape[0], numbers.size)
+            name = step_name(self.run_id, step, self._attempt, roster)
+            checks = CheckKeys(group, name, laid.shape[0])
+            checks.fill(laid)
 
-        def chunks() -> Iterator[Chunk]:
-            for index in range(header.chunks):
-                masked = add(laid[index], chunk_mask(self.bank, self._seeds, self.run_id, step, 0, index))
-                ciphertext = cipher.encrypt(masked)
-                self.bytes_sent += len(ciphertext)
-                yield Chunk(index=index, ciphertext=ciphertext)
+            def chunks() -> Iterator[Chunk]:
+                masks = MaskStream(self.bank, {m: self._seeds[m] for m in self._members if m != self.bank}, name)
+                for start in range(0, header.chunks, _BLOCK):
+                    for index, chunk in enumerate(masks.apply(laid[start : start + _BLOCK]), start):
+                        ciphertext = cipher.encrypt(chunk)
+                        self.bytes_sent += len(ciphertext)
+                        yield Chunk(index=index, ciphertext=ciphertext)
 
-        sums = self.client.secure_sum(header, chunks, 2.0 * self.view.settings.step_seconds)
-        total = np.stack([cipher.decrypt(body) for body in sums])
-        try:
-            return decode_signed(join_chunks(total, vector.size))
-        except RemoteError as error:
-            raise ProtocolViolation(f"run {self.run_id}, step {step}: {error}") from error
+            head, bodies = self._ask(header, chunks)
+            members = self._members
+            if head.attempt != self._attempt:
+                header, members, roster = self._header_of_before(header, head)
+                checks = CheckKeys(group, step_name(self.run_id, step, head.attempt, roster), header.chunks)
+            self._check_statements(header, head, members)
+            total = np.stack([cipher.decrypt(body) for body in bodies])
+            checks.verify(total, len(members), self.run_id, step)
+            try:
+                summed = decode_signed(join_chunks(total, numbers.size), HALF if bound is None else bound)
+            except FieldOverflow as error:
+                raise ProtocolViolation(f"run {self.run_id}, step {step}: {error}") from error
+            before = self._chain.value
+            after = self._chain.sum_taken(step, head.attempt, roster, summed.astype("<i8").tobytes())
+            self._ledger.note(
+                "sum",
+                step=step,
+                attempt=head.attempt,
+                chunks=header.chunks,
+                length=header.length,
+                mac="ok",
+                statements=[[s.bank, s.state.hex(), s.signature.hex()] for s in head.statements],
+                before=before.hex(),
+                after=after.hex(),
+            )
+        return summed
+
+    def commit(self, name: str, digest: str) -> None:
+        """Note, durably, that everything up to here is agreed and made `digest`: a point to go on from."""
+        if self._chain is None:
+            raise LocalError("nothing can be agreed before the key exchange")
+        state = self._chain.agreed(name, digest)
+        self._ledger.note("anchor", durable=True, name=name, state=state.hex(), digest=digest)
+
+    def rewind(self, name: str) -> None:
+        """Go back to the point that `commit` noted under `name`, to repeat what came after it."""
+        if self._chain is None:
+            raise LocalError("there is nothing to go back to before the key exchange")
+        self._chain.value = bytes.fromhex(self._ledger.rewind(name).state)
+
+    def adopt_roster(self) -> None:
+        """Take the run's smaller roster after a `RosterChanged`.
+
+        Raises:
+            RunAborted: we are the one that was dropped, or the run has ended.
+            ProtocolViolation: the roster grew, shrank below the minimum, or an attempt was counted wrongly.
+        """
+        self.view = self.client.run(self.run_id)
+        self._check_alive()
+        with self._fail_closed():
+            self._take_roster(self.view)
+        self._log(f"attempt {self._attempt}: going on with {', '.join(self._members)}")
 
     def report(
         self, phase: Phase, digest: str, *, accept: bool = True, metrics_json: str = "", detail: str = ""
     ) -> None:
-        """Say that we ended a phase, and wait until all banks have, with the same digest."""
-        self.view = self.client.report(
-            PhaseReport(
-                run_id=self.run_id,
-                bank=self.bank,
-                phase=phase.value,
-                digest=digest,
-                accept=accept,
-                metrics_json=metrics_json,
-                detail=detail,
-            )
+        """Say that we ended a phase, wait until all banks have, and check that they signed the same.
+
+        Raises:
+            RosterChanged: a bank was dropped before all had reported; `adopt_roster` and report again.
+            Equivocation: the banks did not end it alike.
+        """
+        if self._chain is None or self._secrets is None:
+            raise LocalError("reports come after the key exchange")
+        unsigned = PhaseReport(
+            run_id=self.run_id,
+            bank=self.bank,
+            phase=phase.value,
+            digest=digest,
+            accept=accept,
+            metrics_json=metrics_json,
+            detail=detail,
+            attempt=self._attempt,
+            roster_digest=roster_digest(self._members),
+            state=self._chain.value,
         )
-        self.wait_for(_ORDER[_ORDER.index(phase) + 1])
+        ours = replace(unsigned, signature=self._secrets.ed25519.sign(report_bytes(unsigned)))
+        with self._fail_closed():
+            self.view = self.client.report(ours)
+            self.wait_for(_ORDER[_ORDER.index(phase) + 1])
+            given = self.client.reports(self.run_id, phase)
+            check_reports(ours, given, self._members, self._run_keys)
+            self._ledger.note(
+                "report",
+                durable=True,
+                phase=phase.value,
+                reports=[
+                    {
+                        "bank": r.bank,
+                        "digest": r.digest,
+                        "accept": r.accept,
+                        "metrics": r.metrics_json,
+                        "attempt": r.attempt,
+                        "state": r.state.hex(),
+                        "signature": r.signature.hex(),
+                    }
+                    for r in given
+                    if r.bank in self._members
+                ],
+            )
 
     def wait_for(self, phase: Phase) -> None:
         """Wait until the run has reached a phase or gone beyond it.
 
         Raises:
-            RunAborted: the run ended. The aggregator's deadlines see to it that a wait ends.
+            RosterChanged: a bank was dropped while waiting.
+            RunAborted: the run ended.
+            AggregatorUnreachable: nothing at all happened for longer than the run's own deadlines allow.
         """
-        pause = _POLL_SECONDS / 4
-        told = False
+        settings = self.view.settings
+        longest = settings.enrol_seconds + settings.step_seconds + settings.pause_seconds + 60.0
+        pause, told, seen, since = _POLL_SECONDS / 4, False, self._progress(), time.monotonic()
         while True:
             self._check_alive()
-            if _ORDER.index(Phase(self.view.phase)) >= _ORDER.index(phase):
+            if self.reached(phase):
                 return
+            if self._members and self.view.attempt != self._attempt:
+                raise RosterChanged(f"run {self.run_id} is at attempt {self.view.attempt}, not {self._attempt}")
+            if self._progress() != seen:
+                seen, since = self._progress(), time.monotonic()
+            if time.monotonic() - since > longest:
+                raise AggregatorUnreachable(
+                    f"run {self.run_id} has not moved in {longest:.0f} s, past all its deadlines"
+                )
             if not told and pause > 1:
                 told = True
                 self._log(f"run {self.run_id} is in {self.view.phase}: waiting for the other banks")
@@ -204,91 +344,254 @@ class RunSession:
         """Whether the run is at a phase or beyond."""
         return _ORDER.index(Phase(self.view.phase)) >= _ORDER.index(phase)
 
+    def reported(self, phase: Phase) -> bool:
+        """Whether all banks have ended a phase alike, and we have checked it."""
+        return phase.value in self._ledger.reported
+
     def end(self) -> None:
-        """Wipe the run's keys."""
+        """Wipe the run's keys; the ledger and the outbox stay."""
+        RunSecrets.wipe_file(self._run_dir / "secrets.json")
+        self._cipher = self._group = self._chain = self._secrets = None
+        self._seeds = {}
+
+    # -- keys -------------------------------------------------------------------------------------------------
+
+    def _agree_on_keys(self) -> None:
+        self._check_alive()
+        self._take_roster(self.view)
+        secrets = RunSecrets.load_or_make(self._run_dir / "secrets.json")
+        unsigned = KeyAnnouncement(
+            run_id=self.run_id,
+            bank=self.bank,
+            x25519_public=secrets.x25519.public_key().public_bytes_raw(),
+            ed25519_public=secrets.ed25519.public_key().public_bytes_raw(),
+            certificate_pem=self._identity.certificate_pem,
+            signature=b"-",
+        )
+        self.client.announce_key(replace(unsigned, signature=self._identity.sign(announcement_bytes(unsigned))))
+        announced = self._await_announcements()
+        self._learn_peers(secrets, announced)
+        public = self._share_he_key(secrets, announced)
+        self._begin(secrets, start_digest(self.view.settings.digest, roster_digest(self._members), announced, public))
+        start = self._chain.value.hex() if self._chain else ""
+        self._ledger.note(
+            "peers",
+            peers=[
+                {
+                    "bank": a.bank,
+                    "certificate": a.certificate_pem.decode(),
+                    "x25519": a.x25519_public.hex(),
+                    "ed25519": a.ed25519_public.hex(),
+                    "signature": base64.b64encode(a.signature).decode(),
+                }
+                for a in announced
+            ],
+            settings_digest=self.view.settings.digest,
+        )
+        self.commit("keys", start)
+        self.report(Phase.KEYING, start)
+
+    def _await_announcements(self) -> list[KeyAnnouncement]:
+        while True:
+            keys, _ = self.client.keys(self.run_id)
+            announced = [key for key in keys if key.bank in self._members]
+            if len(announced) == len(self._members):
+                break
+            self._look_again()
+        now = dt.datetime.now(dt.UTC)
+        for key in announced:
+            self._identity.verify(key.bank, key.certificate_pem, announcement_bytes(key), key.signature, now)
+        return announced
+
+    def _learn_peers(self, secrets: RunSecrets, announced: list[KeyAnnouncement]) -> None:
+        self._secrets = secrets
+        self._run_keys = {a.bank: Ed25519PublicKey.from_public_bytes(a.ed25519_public) for a in announced}
+        self._seeds = {
+            a.bank: pair_seed(secrets.x25519, a.x25519_public, self.run_id, self.bank, a.bank)
+            for a in announced
+            if a.bank != self.bank
+        }
+
+    def _share_he_key(self, secrets: RunSecrets, announced: list[KeyAnnouncement]) -> bytes:
+        _, bundle = self.client.keys(self.run_id)
+        if bundle is None and min(self._members) == self.bank:
+            secrets.make_shared()
+            self.client.publish_bundle(self._make_bundle(secrets, announced))
+        while bundle is None:
+            _, bundle = self.client.keys(self.run_id)
+            if bundle is None:
+                self._look_again()
+        signer = next((key for key in announced if key.bank == bundle.bank), None)
+        if signer is None:
+            keys, _ = self.client.keys(self.run_id)
+            signer = next((key for key in keys if key.bank == bundle.bank), None)
+        if signer is None or bundle.bank not in self.view.joined:
+            raise ProtocolViolation(f"run {self.run_id}: the HE key comes from {bundle.bank}, which is not in the run")
+        now = dt.datetime.now(dt.UTC)
+        self._identity.verify(bundle.bank, signer.certificate_pem, bundle_bytes(bundle), bundle.signature, now)
+        public = bundle.public_context
+        if bundle.bank == self.bank:
+            if secrets.he_key is None or public_part(secrets.he_key) != public:
+                raise ProtocolViolation(f"run {self.run_id}: the aggregator relays an HE key that we did not make")
+            return public
+        boxes = [sealed.box for sealed in bundle.sealed if sealed.recipient == self.bank]
+        if len(boxes) != 1:
+            raise ProtocolViolation(f"run {self.run_id}: bank {bundle.bank} has sealed no key to bank {self.bank}")
+        secrets.root = open_root(secrets.x25519, self.run_id, self.bank, boxes[0], public)
+        secrets.he_key = open_he_key(secrets.root, self.run_id, bundle.sealed_context, public)
+        secrets.save()
+        return public
+
+    def _make_bundle(self, secrets: RunSecrets, announced: list[KeyAnnouncement]) -> KeyBundle:
+        if secrets.root is None or secrets.he_key is None:
+            raise LocalError(f"run {self.run_id}: no keys to seal")
+        public = public_part(secrets.he_key)
+        unsigned = KeyBundle(
+            run_id=self.run_id,
+            bank=self.bank,
+            public_context=public,
+            sealed_context=seal_he_key(secrets.root, self.run_id, secrets.he_key),
+            sealed=tuple(
+                SealedKey(recipient=a.bank, box=seal_root(a.x25519_public, self.run_id, a.bank, secrets.root, public))
+                for a in announced
+                if a.bank != self.bank
+            ),
+            signature=b"-",
+        )
+        return replace(unsigned, signature=self._identity.sign(bundle_bytes(unsigned)))
+
+    def _begin(self, secrets: RunSecrets, start: bytes) -> None:
+        if secrets.root is None or secrets.he_key is None:
+            raise ProtocolViolation(f"run {self.run_id}: no HE key")
+        self._group = group_secret(secrets.root)
+        self._cipher = ChunkCipher(secrets.he_key)
+        self._chain = StateChain(self._group, start)
+
+    def _restore(self) -> None:
+        """Take the run up from its folder, after a restart."""
+        if self._chain is not None:
+            return
         path = self._run_dir / "secrets.json"
-        if path.exists():
-            RunSecrets.load_or_make(path).wipe()
-        self._cipher, self._seeds = None, {}
+        if not path.exists():
+            raise LocalError(f"run {self.run_id}: bank {self.bank} has wiped its keys; it can't go on with this run")
+        announced = [
+            KeyAnnouncement(
+                run_id=self.run_id,
+                bank=peer["bank"],
+                x25519_public=bytes.fromhex(peer["x25519"]),
+                ed25519_public=bytes.fromhex(peer["ed25519"]),
+                certificate_pem=peer["certificate"].encode(),
+                signature=base64.b64decode(peer["signature"]),
+            )
+            for peer in self._ledger.peers
+        ]
+        secrets = RunSecrets.load_or_make(path)
+        self._learn_peers(secrets, announced)
+        self._attempt = self._ledger.attempt
+        self._members = self._ledger.rosters[self._attempt]
+        self._begin(secrets, b"")
+        if self._chain is not None:
+            self._chain.value = bytes.fromhex(self._ledger.anchors[-1].state)
+        self._replaying = True
+        self._log(f"going on with {self.run_id} after '{self._ledger.anchors[-1].name}'")
 
     # -- inside -----------------------------------------------------------------------------------------------
+
+    def _ask(self, header: StepHeader, chunks: Callable[[], Iterator[Chunk]]) -> tuple[SumHead, list[bytes]]:
+        settings = self.view.settings
+        if self._replaying:
+            # After a restart the sums of the round under way may be there already.
+            found = self.client.sum_of_before(header)
+            if found is not None:
+                return found
+            self._replaying = False
+        return self.client.secure_sum(header, chunks, 2.0 * (settings.step_seconds + settings.pause_seconds) + 60.0)
+
+    def _signed_header(self, step: str, roster: bytes, chunks: int, length: int) -> StepHeader:
+        if self._chain is None or self._secrets is None:
+            raise LocalError("secure sums come after the key exchange")
+        unsigned = StepHeader(
+            run_id=self.run_id,
+            bank=self.bank,
+            step=step,
+            attempt=self._attempt,
+            chunks=chunks,
+            length=length,
+            he_fingerprint=HE_FINGERPRINT,
+            roster_digest=roster,
+            state=self._chain.value,
+        )
+        return replace(unsigned, signature=self._secrets.ed25519.sign(statement_bytes(unsigned)))
+
+    def _header_of_before(self, header: StepHeader, head: SumHead) -> tuple[StepHeader, tuple[str, ...], bytes]:
+        """Our header, roster and its digest of the earlier attempt that a sum was made by."""
+        members = self._ledger.rosters.get(head.attempt)
+        if members is None or head.attempt > self._attempt:
+            raise ProtocolViolation(f"run {self.run_id}, step {header.step}: a sum by unknown attempt {head.attempt}")
+        roster = roster_digest(members)
+        return replace(header, attempt=head.attempt, roster_digest=roster), members, roster
+
+    def _check_statements(self, header: StepHeader, head: SumHead, members: tuple[str, ...]) -> None:
+        try:
+            check_statements(header, head, members, self._run_keys)
+        except ProtocolViolation:
+            self._ledger.note(
+                "evidence",
+                durable=True,
+                step=header.step,
+                attempt=header.attempt,
+                own_state=header.state.hex(),
+                statements=[[s.bank, s.state.hex(), s.signature.hex()] for s in head.statements],
+            )
+            raise
+
+    def _take_roster(self, view: RunView) -> None:
+        members = tuple(sorted(view.members))
+        if self.bank not in members:
+            self.end()
+            raise RunAborted(f"run {self.run_id} went on without bank {self.bank}: it did not answer in time")
+        alone = len(view.settings.roster) == 1
+        if len(members) < max(view.settings.minimum_roster, 1 if alone else self._minimum):
+            raise ProtocolViolation(f"run {self.run_id} has {len(members)} banks left, too few to go on")
+        known = self._ledger.rosters.get(view.attempt)
+        if known is not None and known != members:
+            raise ProtocolViolation(f"run {self.run_id}: another roster for attempt {view.attempt} than before")
+        if self._ledger.rosters and known is None:
+            last = self._ledger.rosters[self._ledger.attempt]
+            if view.attempt < self._ledger.attempt or not set(members) < set(last):
+                raise ProtocolViolation(f"run {self.run_id}: a roster can only shrink, from one attempt to the next")
+        if known is None:
+            self._ledger.note("roster", durable=True, attempt=view.attempt, members=list(members))
+        self._members, self._attempt = members, view.attempt
+
+    def _look_again(self) -> None:
+        time.sleep(_POLL_SECONDS)
+        self.view = self.client.run(self.run_id)
+        self._check_alive()
+        if self.view.attempt != self._attempt:
+            raise RosterChanged(f"run {self.run_id} is at attempt {self.view.attempt}, not {self._attempt}")
+
+    def _progress(self) -> tuple[object, ...]:
+        view = self.view
+        return (view.phase, view.step, view.attempt, view.joined, view.reported, view.paused_since)
 
     def _check_alive(self) -> None:
         if self.view.phase == Phase.ABORTED:
             self.end()
             raise RunAborted(f"run {self.run_id} was aborted: {self.view.reason}")
 
-    def _bind(self, step: str, vector: npt.NDArray[np.int64]) -> None:
-        """Refuse a second, different vector for a step: under the same masks, the difference would show."""
-        path = self._run_dir / "steps.jsonl"
-        digest = hashlib.sha256(np.ascontiguousarray(vector, dtype="<i8").tobytes()).hexdigest()
-        if self._bound is None:
-            lines = path.read_text().splitlines() if path.exists() else []
-            self._bound = dict(json.loads(line) for line in lines if line.endswith("]"))
-        known = self._bound.setdefault(step, digest)
-        if known != digest:
-            raise LocalError(
-                f"run {self.run_id}, step {step}: bank {self.bank} has already sent other numbers for this step; "
-                "its rows or settings changed during the run. End the run and open a new one"
-            )
-        with path.open("a") as file:
-            file.write(json.dumps([step, digest]) + "\n")
-
-    def _await_announcements(self, roster: list[str]) -> dict[str, KeyAnnouncement]:
-        while True:
-            keys, _ = self.client.keys(self.run_id)
-            announced = {key.bank: key for key in keys}
-            if set(announced) == set(roster):
-                break
-            time.sleep(_POLL_SECONDS)
-            self.view = self.client.run(self.run_id)
-            self._check_alive()
-        now = dt.datetime.now(dt.UTC)
-        for bank, key in announced.items():
-            message = _key_message(self.run_id, bank, key.x25519_public)
-            self._identity.verify(bank, key.certificate_pem, message, key.signature, now)
-        return announced
-
-    def _publish_he_key(self, secrets: RunSecrets) -> bytes:
-        if secrets.he_key is None:
-            secrets.he_key = make_he_key()
-            secrets.save()
-        public = public_part(secrets.he_key)
-        self.client.publish_bundle(
-            KeyBundle(
-                run_id=self.run_id,
-                bank=self.bank,
-                public_context=public,
-                sealed=tuple(
-                    SealedKey(recipient=peer, box=seal_he_key(seed, self.run_id, peer, secrets.he_key))
-                    for peer, seed in sorted(self._seeds.items())
-                ),
-                signature=self._identity.sign(_bundle_message(self.run_id, self.bank, public)),
-            )
-        )
-        return public
-
-    def _receive_he_key(self, secrets: RunSecrets, maker: str, certificate_pem: bytes) -> bytes:
-        while True:
-            _, bundle = self.client.keys(self.run_id)
-            if bundle is not None:
-                break
-            time.sleep(_POLL_SECONDS)
-            self.view = self.client.run(self.run_id)
-            self._check_alive()
-        message = _bundle_message(self.run_id, maker, bundle.public_context)
-        self._identity.verify(maker, certificate_pem, message, bundle.signature, dt.datetime.now(dt.UTC))
-        boxes = [sealed.box for sealed in bundle.sealed if sealed.recipient == self.bank]
-        if bundle.bank != maker or len(boxes) != 1:
-            raise ProtocolViolation(f"run {self.run_id}: bank {maker} has sealed no HE key to bank {self.bank}")
-        secrets.he_key = open_he_key(self._seeds[maker], self.run_id, self.bank, boxes[0], bundle.public_context)
-        secrets.save()
-        return bundle.public_context
-
-
-def _key_message(run_id: str, bank: str, public: bytes) -> bytes:
-    return f"crossbank/1 X25519 key\0{run_id}\0{bank}\0".encode() + public
-
-
-def _bundle_message(run_id: str, bank: str, public_context: bytes) -> bytes:
-    return f"crossbank/1 HE context\0{run_id}\0{bank}\0".encode() + hashlib.sha256(public_context).digest()
+    @contextlib.contextmanager
+    def _fail_closed(self, step: str = "") -> Iterator[None]:
+        """What the protocol does not allow ends the run for us: evidence noted, others told, keys wiped."""
+        try:
+            yield
+        except ProtocolViolation as error:
+            self._ledger.note("failure", durable=True, error=type(error).__name__, step=step, text=str(error))
+            self._log(f"{type(error).__name__}: {error}; bank {self.bank} leaves the run and wipes its keys")
+            with contextlib.suppress(CrossbankError):
+                self.client.abort(self.run_id, f"{type(error).__name__}: {error}"[: MAX_DETAIL_CHARS // 2])
+            self.end()
+            raise
+        except RunAborted:
+            self.end()
+            raise

@@ -121,6 +121,18 @@ _MAX_30D = Aggregate("account_out", "max", "30d")
 _OUT_1D = Aggregate("account_out", "sum", "1d")
 _IN_1D = Aggregate("account_in", "sum", "1d")
 
+
+def _frauds(owner: str, span: str, words: str) -> Definition:
+    """Frauds known by the time of the row, by when they became known."""
+    known = Aggregate(f"{owner}_fraud", "count", span)
+    return Definition(
+        f"{owner}_fraud_count_{span}",
+        f"Number of {words} that became known as fraud in the {int(span[:-1])} days before it.",
+        lambda events, contract: events[known.column],
+        frozenset({known}),
+    )
+
+
 _DEFINITIONS = (
     Definition("amount", "Amount of the payment, in currency units.", _amount),
     Definition("hour_of_day", "Hour of the payment, 0 to 23, UTC.", _hour),
@@ -146,6 +158,8 @@ _DEFINITIONS = (
         for measure in ("count", "sum", "max", "mean")
         for span in ("1h", "1d", "7d", "30d")
     ),
+    *(_frauds("account", span, "the account's outgoing payments") for span in ("7d", "30d")),
+    *(_frauds("counterparty", span, "this bank's customers' payments to the counterparty") for span in ("7d", "30d")),
     Definition(
         "seconds_since_payment",
         "Seconds since the account's last outgoing payment; missing if there was none.",

@@ -15,12 +15,12 @@ from features.catalogue import CATALOGUE
 from features.contract import DataContract
 from features.sources import engine, find_source, reading
 from features.validation import check_features, checked_events
-from features.windows import with_aggregates
+from features.windows import Aggregate, Earlier, with_aggregates
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
 
-__all__ = ["extract_features", "feature_table", "labelled_rows", "time_split"]
+__all__ = ["extract_features", "feature_table", "labelled_rows", "needs_of", "time_split", "timed"]
 
 logger = logging.getLogger(__name__)
 
@@ -65,36 +65,64 @@ def extract_features(
 
 
 def feature_table(
-    events: "ir.Table", contract: DataContract, *, since: datetime | None = None, until: datetime | None = None
+    events: "ir.Table",
+    contract: DataContract,
+    *,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    earlier: Earlier | None = None,
+    packed: bool = True,
 ) -> "ir.Table":
     """The feature table as one Ibis expression, rows in no order.
 
     Args:
-        events: all of the bank's payments, checked, whatever ``since`` and ``until``: they are the history.
+        events: the bank's payments, checked. They are the history, whatever ``since`` and ``until``: all of them, or
+            with ``earlier`` those from 30 days before ``since`` on.
+        earlier: what happened before the first of the events, or None if nothing did.
+        packed: False for an engine without structs; the values are the same.
     """
-    import ibis
-
-    known = events.mutate(
-        is_out=events["direction"] == "out",
-        # Truncated first: the engine rounds to seconds, and up from half a second.
-        event_us=events["event_time"].truncate("s").epoch_seconds().cast("int64") * 1_000_000
-        + events["event_time"].microsecond().cast("int64"),
-        # Half a minor unit rounds up, written as floor so that every engine does the same.
-        amount_minor=(events["amount"] * float(10**contract.minor_unit_digits) + 0.5).floor().cast("int64"),
-    )
-    definitions = [CATALOGUE[name] for name in contract.feature_names]
-    needs = frozenset(need for definition in definitions for need in definition.needs)
-    everything = with_aggregates(known, needs)
+    everything = with_aggregates(timed(events, contract), needs_of(contract), earlier=earlier, packed=packed)
     wide = everything.filter(everything["is_out"] & _between(everything["event_time"], since, until))
-    settled = wide["event_time"] + ibis.interval(days=contract.label.delay_days)
-    label_time = wide["is_fraud"].notnull().ifelse(wide["label_time"].coalesce(settled), ibis.null("timestamp(6)"))
     return wide.select(
         wide["event_time"],
         wide["is_fraud"],
         row_id=wide["payment_id"],
-        label_time=label_time,
-        **{definition.name: definition.build(wide, contract).cast("float32") for definition in definitions},
+        label_time=wide["settled_time"],
+        **{
+            name: CATALOGUE[name].build(wide, contract).cast("float64").cast("float32")
+            for name in contract.feature_names
+        },
     ).relocate("row_id", "event_time", "is_fraud", "label_time")
+
+
+def needs_of(contract: DataContract) -> frozenset[Aggregate]:
+    """Every aggregate that the contract's features are made of."""
+    return frozenset(need for name in contract.feature_names for need in CATALOGUE[name].needs)
+
+
+def timed(events: "ir.Table", contract: DataContract) -> "ir.Table":
+    """The payments with the columns that windows read: ``is_out``, ``event_us``, ``amount_minor``, ``known_us``.
+
+    ``settled_time`` is when a label became known: the bank's time, else the payment's plus the contract's delay; null
+    while there is no label.
+    """
+    import ibis
+
+    settled = events["event_time"] + ibis.interval(days=contract.label.delay_days)
+    label_time = events["is_fraud"].notnull().ifelse(events["label_time"].coalesce(settled), ibis.null("timestamp(6)"))
+    known = events.mutate(
+        is_out=events["direction"] == "out",
+        event_us=_microseconds(events["event_time"]),
+        # Half a minor unit rounds up, written as floor so that every engine does the same.
+        amount_minor=(events["amount"] * float(10**contract.minor_unit_digits) + 0.5).floor().cast("int64"),
+        settled_time=label_time,
+    )
+    return known.mutate(known_us=_microseconds(known["settled_time"]))
+
+
+def _microseconds(moment: "ir.Value") -> "ir.Value":
+    # Truncated first: the engine rounds to seconds, and up from half a second.
+    return moment.truncate("s").epoch_seconds().cast("int64") * 1_000_000 + moment.microsecond().cast("int64")
 
 
 def labelled_rows(frame: pd.DataFrame, as_of: datetime) -> pd.DataFrame:

@@ -15,7 +15,9 @@ from protocol.messages import (
     RunSettings,
     RunView,
     SealedKey,
+    Statement,
     StepHeader,
+    SumHead,
 )
 
 __all__ = [
@@ -27,6 +29,8 @@ __all__ = [
     "bundle_to_pb",
     "chunk_from_pb",
     "chunk_to_pb",
+    "head_from_pb",
+    "head_to_pb",
     "header_from_pb",
     "header_to_pb",
     "join_from_pb",
@@ -50,6 +54,8 @@ def settings_to_pb(value: RunSettings) -> pb.RunSettings:
         rounds=value.rounds,
         enrol_seconds=value.enrol_seconds,
         step_seconds=value.step_seconds,
+        minimum_roster=value.minimum_roster,
+        pause_seconds=value.pause_seconds,
     )
 
 
@@ -63,6 +69,8 @@ def settings_from_pb(message: pb.RunSettings) -> RunSettings:
         rounds=message.rounds,
         enrol_seconds=message.enrol_seconds,
         step_seconds=message.step_seconds,
+        minimum_roster=message.minimum_roster,
+        pause_seconds=message.pause_seconds,
     )
 
 
@@ -83,6 +91,10 @@ def view_to_pb(value: RunView) -> pb.RunView:
         created_at=value.created_at,
         updated_at=value.updated_at,
         events=[pb.RunEvent(seq=e.seq, at=e.at, bank=e.bank, text=e.text) for e in value.events],
+        members=value.members,
+        attempt=value.attempt,
+        waiting_for=value.waiting_for,
+        paused_since=value.paused_since,
     )
 
 
@@ -103,6 +115,10 @@ def view_from_pb(message: pb.RunView) -> RunView:
         created_at=message.created_at,
         updated_at=message.updated_at,
         events=tuple(RunEvent(seq=e.seq, at=e.at, bank=e.bank, text=e.text) for e in message.events),
+        members=tuple(message.members),
+        attempt=message.attempt,
+        waiting_for=tuple(message.waiting_for),
+        paused_since=message.paused_since,
     )
 
 
@@ -132,6 +148,7 @@ def announcement_to_pb(value: KeyAnnouncement) -> pb.KeyAnnouncement:
         run_id=value.run_id,
         bank=value.bank,
         x25519_public=value.x25519_public,
+        ed25519_public=value.ed25519_public,
         certificate_pem=value.certificate_pem,
         signature=value.signature,
     )
@@ -143,6 +160,7 @@ def announcement_from_pb(message: pb.KeyAnnouncement) -> KeyAnnouncement:
         run_id=message.run_id,
         bank=message.bank,
         x25519_public=message.x25519_public,
+        ed25519_public=message.ed25519_public,
         certificate_pem=message.certificate_pem,
         signature=message.signature,
     )
@@ -154,6 +172,7 @@ def bundle_to_pb(value: KeyBundle) -> pb.KeyBundle:
         run_id=value.run_id,
         bank=value.bank,
         public_context=value.public_context,
+        sealed_context=value.sealed_context,
         sealed=[pb.SealedKey(recipient=s.recipient, box=s.box) for s in value.sealed],
         signature=value.signature,
     )
@@ -165,6 +184,7 @@ def bundle_from_pb(message: pb.KeyBundle) -> KeyBundle:
         run_id=message.run_id,
         bank=message.bank,
         public_context=message.public_context,
+        sealed_context=message.sealed_context,
         sealed=tuple(SealedKey(recipient=s.recipient, box=s.box) for s in message.sealed),
         signature=message.signature,
     )
@@ -180,6 +200,9 @@ def header_to_pb(value: StepHeader) -> pb.StepHeader:
         chunks=value.chunks,
         length=value.length,
         he_fingerprint=value.he_fingerprint,
+        roster_digest=value.roster_digest,
+        state=value.state,
+        signature=value.signature,
     )
 
 
@@ -193,6 +216,27 @@ def header_from_pb(message: pb.StepHeader) -> StepHeader:
         chunks=message.chunks,
         length=message.length,
         he_fingerprint=message.he_fingerprint,
+        roster_digest=message.roster_digest,
+        state=message.state,
+        signature=message.signature,
+    )
+
+
+def head_to_pb(value: SumHead) -> pb.SumHead:
+    """Encode `SumHead`."""
+    return pb.SumHead(
+        pending=value.pending,
+        attempt=value.attempt,
+        statements=[pb.Statement(bank=s.bank, state=s.state, signature=s.signature) for s in value.statements],
+    )
+
+
+def head_from_pb(message: pb.SumHead) -> SumHead:
+    """Decode and validate `SumHead`."""
+    return SumHead(
+        pending=message.pending,
+        attempt=message.attempt,
+        statements=tuple(Statement(bank=s.bank, state=s.state, signature=s.signature) for s in message.statements),
     )
 
 
@@ -235,6 +279,10 @@ def report_to_pb(value: PhaseReport) -> pb.PhaseReport:
         accept=value.accept,
         metrics_json=value.metrics_json,
         detail=value.detail,
+        attempt=value.attempt,
+        roster_digest=value.roster_digest,
+        state=value.state,
+        signature=value.signature,
     )
 
 
@@ -248,4 +296,8 @@ def report_from_pb(message: pb.PhaseReport) -> PhaseReport:
         accept=message.accept,
         metrics_json=message.metrics_json,
         detail=message.detail,
+        attempt=message.attempt,
+        roster_digest=message.roster_digest,
+        state=message.state,
+        signature=message.signature,
     )

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x0f\x63rossbank.proto\x12\x0c\x63rossbank.v1\"\xa0\x01\n\x0bRunSettings\x12\r\n\x05title\x18\x01 \x01(\t\x12\x0e\n\x06roster\x18\x02 \x03(\t\x12\x1c\n\x14\x63ontract_fingerprint\x18\x03 \x01(\t\x12\x17\n\x0fparameters_json\x18\x04 \x01(\t\x12\x0e\n\x06rounds\x18\x05 \x01(\r\x12\x15\n\renrol_seconds\x18\x06 \x01(\r\x12\x14\n\x0cstep_seconds\x18\x07 \x01(\r\"?\n\x08RunEvent\x12\x0b\n\x03seq\x18\x01 \x01(\x04\x12\n\n\x02\x61t\x18\x02 \x01(\x01\x12\x0c\n\x04\x62\x61nk\x18\x03 \x01(\t\x12\x0c\n\x04text\x18\x04 \x01(\t\"\xbe\x02\n\x07RunView\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\r\n\x05phase\x18\x02 \x01(\t\x12+\n\x08settings\x18\x03 \x01(\x0b\x32\x19.crossbank.v1.RunSettings\x12\x0e\n\x06joined\x18\x04 \x03(\t\x12\x10\n\x08reported\x18\x05 \x03(\t\x12\x0c\n\x04step\x18\x06 \x01(\t\x12\x13\n\x0brounds_done\x18\x07 \x01(\r\x12\x16\n\x0e\x62ytes_received\x18\x08 \x01(\x04\x12\x0e\n\x06reason\x18\t \x01(\t\x12\x14\n\x0cmodel_sha256\x18\n \x01(\t\x12\x14\n\x0cmetrics_json\x18\x0b \x01(\t\x12\x12\n\ncreated_at\x18\x0c \x01(\x01\x12\x12\n\nupdated_at\x18\r \x01(\x01\x12&\n\x06\x65vents\x18\x0e \x03(\x0b\x32\x16.crossbank.v1.RunEvent\"<\n\x06RunRef\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x0c\n\x04\x62\x61nk\x18\x02 \x01(\t\x12\x14\n\x0c\x65vents_after\x18\x03 \x01(\x04\".\n\x0c\x41\x62ortRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\x1f\n\x0fListRunsRequest\x12\x0c\n\x04most\x18\x01 \x01(\r\".\n\x07RunList\x12#\n\x04runs\x18\x01 \x03(\x0b\x32\x15.crossbank.v1.RunView\"a\n\x0bJoinRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x0c\n\x04\x62\x61nk\x18\x02 \x01(\t\x12\x1c\n\x14\x63ontract_fingerprint\x18\x03 \x01(\t\x12\x16\n\x0ehe_fingerprint\x18\x04 \x01(\t\"r\n\x0fKeyAnnouncement\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x0c\n\x04\x62\x61nk\x18\x02 \x01(\t\x12\x15\n\rx25519_public\x18\x03 \x01(\x0c\x12\x17\n\x0f\x63\x65rtificate_pem\x18\x04 \x01(\x0c\x12\x11\n\tsignature\x18\x05 \x01(\x0c\"+\n\tSealedKey\x12\x11\n\trecipient\x18\x01 \x01(\t\x12\x0b\n\x03\x62ox\x18\x02 \x01(\x0c\"}\n\tKeyBundle\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x0c\n\x04\x62\x61nk\x18\x02 \x01(\t\x12\x16\n\x0epublic_context\x18\x03 \x01(\x0c\x12\'\n\x06sealed\x18\x04 \x03(\x0b\x32\x17.crossbank.v1.SealedKey\x12\x11\n\tsignature\x18\x05 \x01(\x0c\"_\n\x07KeyList\x12+\n\x04keys\x18\x01 \x03(\x0b\x32\x1d.crossbank.v1.KeyAnnouncement\x12\'\n\x06\x62undle\x18\x02 \x01(\x0b\x32\x17.crossbank.v1.KeyBundle\"\x81\x01\n\nStepHeader\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x0c\n\x04\x62\x61nk\x18\x02 \x01(\t\x12\x0c\n\x04step\x18\x03 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\r\x12\x0e\n\x06\x63hunks\x18\x05 \x01(\r\x12\x0e\n\x06length\x18\x06 \x01(\r\x12\x16\n\x0ehe_fingerprint\x18\x07 \x01(\t\"*\n\x05\x43hunk\x12\r\n\x05index\x18\x01 \x01(\r\x12\x12\n\nciphertext\x18\x02 \x01(\x0c\"1\n\nChunkBatch\x12#\n\x06\x63hunks\x18\x01 \x03(\x0b\x32\x13.crossbank.v1.Chunk\"j\n\tSumUpload\x12*\n\x06header\x18\x01 \x01(\x0b\x32\x18.crossbank.v1.StepHeaderH\x00\x12)\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x18.crossbank.v1.ChunkBatchH\x00\x42\x06\n\x04part\"\x80\x01\n\x0bPhaseReport\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x0c\n\x04\x62\x61nk\x18\x02 \x01(\t\x12\r\n\x05phase\x18\x03 \x01(\t\x12\x0e\n\x06\x64igest\x18\x04 \x01(\t\x12\x0e\n\x06\x61\x63\x63\x65pt\x18\x05 \x01(\x08\x12\x14\n\x0cmetrics_json\x18\x06 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x07 \x01(\t2\xf9\x04\n\nConsortium\x12;\n\x07OpenRun\x12\x19.crossbank.v1.RunSettings\x1a\x15.crossbank.v1.RunView\x12=\n\x08\x41\x62ortRun\x12\x1a.crossbank.v1.AbortRequest\x1a\x15.crossbank.v1.RunView\x12@\n\x08ListRuns\x12\x1d.crossbank.v1.ListRunsRequest\x1a\x15.crossbank.v1.RunList\x12\x35\n\x06GetRun\x12\x14.crossbank.v1.RunRef\x1a\x15.crossbank.v1.RunView\x12\x38\n\x04Join\x12\x19.crossbank.v1.JoinRequest\x1a\x15.crossbank.v1.RunView\x12\x43\n\x0b\x41nnounceKey\x12\x1d.crossbank.v1.KeyAnnouncement\x1a\x15.crossbank.v1.RunView\x12?\n\rPublishBundle\x12\x17.crossbank.v1.KeyBundle\x1a\x15.crossbank.v1.RunView\x12\x36\n\x07GetKeys\x12\x14.crossbank.v1.RunRef\x1a\x15.crossbank.v1.KeyList\x12\x42\n\tSecureSum\x12\x17.crossbank.v1.SumUpload\x1a\x18.crossbank.v1.ChunkBatch(\x01\x30\x01\x12:\n\x06Report\x12\x19.crossbank.v1.PhaseReport\x1a\x15.crossbank.v1.RunViewb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x0f\x63rossbank.proto\x12\x0c\x63rossbank.v1\"\xcf\x01\n\x0bRunSettings\x12\r\n\x05title\x18\x01 \x01(\t\x12\x0e\n\x06roster\x18\x02 \x03(\t\x12\x1c\n\x14\x63ontract_fingerprint\x18\x03 \x01(\t\x12\x17\n\x0fparameters_json\x18\x04 \x01(\t\x12\x0e\n\x06rounds\x18\x05 \x01(\r\x12\x15\n\renrol_seconds\x18\x06 \x01(\r\x12\x14\n\x0cstep_seconds\x18\x07 \x01(\r\x12\x16\n\x0eminimum_roster\x18\x08 \x01(\r\x12\x15\n\rpause_seconds\x18\t \x01(\r\"?\n\x08RunEvent\x12\x0b\n\x03seq\x18\x01 \x01(\x04\x12\n\n\x02\x61t\x18\x02 \x01(\x01\x12\x0c\n\x04\x62\x61nk\x18\x03 \x01(\t\x12\x0c\n\x04text\x18\x04 \x01(\t\"\x8b\x03\n\x07RunView\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\r\n\x05phase\x18\x02 \x01(\t\x12+\n\x08settings\x18\x03 \x01(\x0b\x32\x19.crossbank.v1.RunSettings\x12\x0e\n\x06joined\x18\x04 \x03(\t\x12\x10\n\x08reported\x18\x05 \x03(\t\x12\x0c\n\x04step\x18\x06 \x01(\t\x12\x13\n\x0brounds_done\x18\x07 \x01(\r\x12\x16\n\x0e\x62ytes_received\x18\x08 \x01(\x04\x12\x0e\n\x06reason\x18\t \x01(\t\x12\x14\n\x0cmodel_sha256\x18\n \x01(\t\x12\x14\n\x0cmetrics_json\x18\x0b \x01(\t\x12\x12\n\ncreated_at\x18\x0c \x01(\x01\x12\x12\n\nupdated_at\x18\r \x01(\x01\x12&\n\x06\x65vents\x18\x0e \x03(\x0b\x32\x16.crossbank.v1.RunEvent\x12\x0f\n\x07members\x18\x0f \x03(\t\x12\x0f\n\x07\x61ttempt\x18\x10 \x01(\r\x12\x13\n\x0bwaiting_for\x18\x11 \x03(\t\x12\x14\n\x0cpaused_since\x18\x12 \x01(\x01\"<\n\x06RunRef\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x0c\n\x04\x62\x61nk\x18\x02 \x01(\t\x12\x14\n\x0c\x65vents_after\x18\x03 \x01(\x04\".\n\x0c\x41\x62ortRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\x1f\n\x0fListRunsRequest\x12\x0c\n\x04most\x18\x01 \x01(\r\".\n\x07RunList\x12#\n\x04runs\x18\x01 \x03(\x0b\x32\x15.crossbank.v1.RunView\"a\n\x0bJoinRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x0c\n\x04\x62\x61nk\x18\x02 \x01(\t\x12\x1c\n\x14\x63ontract_fingerprint\x18\x03 \x01(\t\x12\x16\n\x0ehe_fingerprint\x18\x04 \x01(\t\"\x8a\x01\n\x0fKeyAnnouncement\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x0c\n\x04\x62\x61nk\x18\x02 \x01(\t\x12\x15\n\rx25519_public\x18\x03 \x01(\x0c\x12\x17\n\x0f\x63\x65rtificate_pem\x18\x04 \x01(\x0c\x12\x11\n\tsignature\x18\x05 \x01(\x0c\x12\x16\n\x0e\x65\x64\x32\x35\x35\x31\x39_public\x18\x06 \x01(\x0c\"+\n\tSealedKey\x12\x11\n\trecipient\x18\x01 \x01(\t\x12\x0b\n\x03\x62ox\x18\x02 \x01(\x0c\"\x95\x01\n\tKeyBundle\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x0c\n\x04\x62\x61nk\x18\x02 \x01(\t\x12\x16\n\x0epublic_context\x18\x03 \x01(\x0c\x12\'\n\x06sealed\x18\x04 \x03(\x0b\x32\x17.crossbank.v1.SealedKey\x12\x11\n\tsignature\x18\x05 \x01(\x0c\x12\x16\n\x0esealed_context\x18\x06 \x01(\x0c\"p\n\x07KeyList\x12+\n\x04keys\x18\x01 \x03(\x0b\x32\x1d.crossbank.v1.KeyAnnouncement\x12\'\n\x06\x62undle\x18\x02 \x01(\x0b\x32\x17.crossbank.v1.KeyBundle\x12\x0f\n\x07\x63rl_pem\x18\x03 \x01(\x0c\"\xba\x01\n\nStepHeader\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x0c\n\x04\x62\x61nk\x18\x02 \x01(\t\x12\x0c\n\x04step\x18\x03 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\r\x12\x0e\n\x06\x63hunks\x18\x05 \x01(\r\x12\x0e\n\x06length\x18\x06 \x01(\r\x12\x16\n\x0ehe_fingerprint\x18\x07 \x01(\t\x12\x15\n\rroster_digest\x18\x08 \x01(\x0c\x12\r\n\x05state\x18\t \x01(\x0c\x12\x11\n\tsignature\x18\n \x01(\x0c\"*\n\x05\x43hunk\x12\r\n\x05index\x18\x01 \x01(\r\x12\x12\n\nciphertext\x18\x02 \x01(\x0c\"1\n\nChunkBatch\x12#\n\x06\x63hunks\x18\x01 \x03(\x0b\x32\x13.crossbank.v1.Chunk\"j\n\tSumUpload\x12*\n\x06header\x18\x01 \x01(\x0b\x32\x18.crossbank.v1.StepHeaderH\x00\x12)\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x18.crossbank.v1.ChunkBatchH\x00\x42\x06\n\x04part\";\n\tStatement\x12\x0c\n\x04\x62\x61nk\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\x0c\x12\x11\n\tsignature\x18\x03 \x01(\x0c\"X\n\x07SumHead\x12\x0f\n\x07pending\x18\x01 \x01(\x08\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12+\n\nstatements\x18\x03 \x03(\x0b\x32\x17.crossbank.v1.Statement\"d\n\x08SumReply\x12%\n\x04head\x18\x01 \x01(\x0b\x32\x15.crossbank.v1.SumHeadH\x00\x12)\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x18.crossbank.v1.ChunkBatchH\x00\x42\x06\n\x04part\"\xca\x01\n\x0bPhaseReport\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x0c\n\x04\x62\x61nk\x18\x02 \x01(\t\x12\r\n\x05phase\x18\x03 \x01(\t\x12\x0e\n\x06\x64igest\x18\x04 \x01(\t\x12\x0e\n\x06\x61\x63\x63\x65pt\x18\x05 \x01(\x08\x12\x14\n\x0cmetrics_json\x18\x06 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x07 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x08 \x01(\r\x12\x15\n\rroster_digest\x18\t \x01(\x0c\x12\r\n\x05state\x18\n \x01(\x0c\x12\x11\n\tsignature\x18\x0b \x01(\x0c\"9\n\nReportsRef\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x0c\n\x04\x62\x61nk\x18\x02 \x01(\t\x12\r\n\x05phase\x18\x03 \x01(\t\"8\n\nReportList\x12*\n\x07reports\x18\x01 \x03(\x0b\x32\x19.crossbank.v1.PhaseReport2\xf9\x05\n\nConsortium\x12;\n\x07OpenRun\x12\x19.crossbank.v1.RunSettings\x1a\x15.crossbank.v1.RunView\x12=\n\x08\x41\x62ortRun\x12\x1a.crossbank.v1.AbortRequest\x1a\x15.crossbank.v1.RunView\x12@\n\x08ListRuns\x12\x1d.crossbank.v1.ListRunsRequest\x1a\x15.crossbank.v1.RunList\x12\x35\n\x06GetRun\x12\x14.crossbank.v1.RunRef\x1a\x15.crossbank.v1.RunView\x12\x38\n\x04Join\x12\x19.crossbank.v1.JoinRequest\x1a\x15.crossbank.v1.RunView\x12\x43\n\x0b\x41nnounceKey\x12\x1d.crossbank.v1.KeyAnnouncement\x1a\x15.crossbank.v1.RunView\x12?\n\rPublishBundle\x12\x17.crossbank.v1.KeyBundle\x1a\x15.crossbank.v1.RunView\x12\x36\n\x07GetKeys\x12\x14.crossbank.v1.RunRef\x1a\x15.crossbank.v1.KeyList\x12@\n\tSecureSum\x12\x17.crossbank.v1.SumUpload\x1a\x16.crossbank.v1.SumReply(\x01\x30\x01\x12>\n\x08\x41waitSum\x12\x18.crossbank.v1.StepHeader\x1a\x16.crossbank.v1.SumReply0\x01\x12:\n\x06Report\x12\x19.crossbank.v1.PhaseReport\x1a\x15.crossbank.v1.RunView\x12@\n\nGetReports\x12\x18.crossbank.v1.ReportsRef\x1a\x18.crossbank.v1.ReportListb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,39 +32,49 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'crossbank_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_RUNSETTINGS']._serialized_start=34
-  _globals['_RUNSETTINGS']._serialized_end=194
-  _globals['_RUNEVENT']._serialized_start=196
-  _globals['_RUNEVENT']._serialized_end=259
-  _globals['_RUNVIEW']._serialized_start=262
-  _globals['_RUNVIEW']._serialized_end=580
-  _globals['_RUNREF']._serialized_start=582
-  _globals['_RUNREF']._serialized_end=642
-  _globals['_ABORTREQUEST']._serialized_start=644
-  _globals['_ABORTREQUEST']._serialized_end=690
-  _globals['_LISTRUNSREQUEST']._serialized_start=692
-  _globals['_LISTRUNSREQUEST']._serialized_end=723
-  _globals['_RUNLIST']._serialized_start=725
-  _globals['_RUNLIST']._serialized_end=771
-  _globals['_JOINREQUEST']._serialized_start=773
-  _globals['_JOINREQUEST']._serialized_end=870
-  _globals['_KEYANNOUNCEMENT']._serialized_start=872
-  _globals['_KEYANNOUNCEMENT']._serialized_end=986
-  _globals['_SEALEDKEY']._serialized_start=988
-  _globals['_SEALEDKEY']._serialized_end=1031
-  _globals['_KEYBUNDLE']._serialized_start=1033
-  _globals['_KEYBUNDLE']._serialized_end=1158
-  _globals['_KEYLIST']._serialized_start=1160
-  _globals['_KEYLIST']._serialized_end=1255
-  _globals['_STEPHEADER']._serialized_start=1258
-  _globals['_STEPHEADER']._serialized_end=1387
-  _globals['_CHUNK']._serialized_start=1389
-  _globals['_CHUNK']._serialized_end=1431
-  _globals['_CHUNKBATCH']._serialized_start=1433
-  _globals['_CHUNKBATCH']._serialized_end=1482
-  _globals['_SUMUPLOAD']._serialized_start=1484
-  _globals['_SUMUPLOAD']._serialized_end=1590
-  _globals['_PHASEREPORT']._serialized_start=1593
-  _globals['_PHASEREPORT']._serialized_end=1721
-  _globals['_CONSORTIUM']._serialized_start=1724
-  _globals['_CONSORTIUM']._serialized_end=2357
+  _globals['_RUNSETTINGS']._serialized_end=241
+  _globals['_RUNEVENT']._serialized_start=243
+  _globals['_RUNEVENT']._serialized_end=306
+  _globals['_RUNVIEW']._serialized_start=309
+  _globals['_RUNVIEW']._serialized_end=704
+  _globals['_RUNREF']._serialized_start=706
+  _globals['_RUNREF']._serialized_end=766
+  _globals['_ABORTREQUEST']._serialized_start=768
+  _globals['_ABORTREQUEST']._serialized_end=814
+  _globals['_LISTRUNSREQUEST']._serialized_start=816
+  _globals['_LISTRUNSREQUEST']._serialized_end=847
+  _globals['_RUNLIST']._serialized_start=849
+  _globals['_RUNLIST']._serialized_end=895
+  _globals['_JOINREQUEST']._serialized_start=897
+  _globals['_JOINREQUEST']._serialized_end=994
+  _globals['_KEYANNOUNCEMENT']._serialized_start=997
+  _globals['_KEYANNOUNCEMENT']._serialized_end=1135
+  _globals['_SEALEDKEY']._serialized_start=1137
+  _globals['_SEALEDKEY']._serialized_end=1180
+  _globals['_KEYBUNDLE']._serialized_start=1183
+  _globals['_KEYBUNDLE']._serialized_end=1332
+  _globals['_KEYLIST']._serialized_start=1334
+  _globals['_KEYLIST']._serialized_end=1446
+  _globals['_STEPHEADER']._serialized_start=1449
+  _globals['_STEPHEADER']._serialized_end=1635
+  _globals['_CHUNK']._serialized_start=1637
+  _globals['_CHUNK']._serialized_end=1679
+  _globals['_CHUNKBATCH']._serialized_start=1681
+  _globals['_CHUNKBATCH']._serialized_end=1730
+  _globals['_SUMUPLOAD']._serialized_start=1732
+  _globals['_SUMUPLOAD']._serialized_end=1838
+  _globals['_STATEMENT']._serialized_start=1840
+  _globals['_STATEMENT']._serialized_end=1899
+  _globals['_SUMHEAD']._serialized_start=1901
+  _globals['_SUMHEAD']._serialized_end=1989
+  _globals['_SUMREPLY']._serialized_start=1991
+  _globals['_SUMREPLY']._serialized_end=2091
+  _globals['_PHASEREPORT']._serialized_start=2094
+  _globals['_PHASEREPORT']._serialized_end=2296
+  _globals['_REPORTSREF']._serialized_start=2298
+  _globals['_REPORTSREF']._serialized_end=2355
+  _globals['_REPORTLIST']._serialized_start=2357
+  _globals['_REPORTLIST']._serialized_end=2413
+  _globals['_CONSORTIUM']._serialized_start=2416
+  _globals['_CONSORTIUM']._serialized_end=3177
 # @@protoc_insertion_point(module_scope)

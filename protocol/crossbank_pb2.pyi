@@ -7,7 +7,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class RunSettings(_message.Message):
-    __slots__ = ("title", "roster", "contract_fingerprint", "parameters_json", "rounds", "enrol_seconds", "step_seconds")
+    __slots__ = ("title", "roster", "contract_fingerprint", "parameters_json", "rounds", "enrol_seconds", "step_seconds", "minimum_roster", "pause_seconds")
     TITLE_FIELD_NUMBER: _ClassVar[int]
     ROSTER_FIELD_NUMBER: _ClassVar[int]
     CONTRACT_FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
@@ -15,6 +15,8 @@ class RunSettings(_message.Message):
     ROUNDS_FIELD_NUMBER: _ClassVar[int]
     ENROL_SECONDS_FIELD_NUMBER: _ClassVar[int]
     STEP_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    MINIMUM_ROSTER_FIELD_NUMBER: _ClassVar[int]
+    PAUSE_SECONDS_FIELD_NUMBER: _ClassVar[int]
     title: str
     roster: _containers.RepeatedScalarFieldContainer[str]
     contract_fingerprint: str
@@ -22,7 +24,9 @@ class RunSettings(_message.Message):
     rounds: int
     enrol_seconds: int
     step_seconds: int
-    def __init__(self, title: _Optional[str] = ..., roster: _Optional[_Iterable[str]] = ..., contract_fingerprint: _Optional[str] = ..., parameters_json: _Optional[str] = ..., rounds: _Optional[int] = ..., enrol_seconds: _Optional[int] = ..., step_seconds: _Optional[int] = ...) -> None: ...
+    minimum_roster: int
+    pause_seconds: int
+    def __init__(self, title: _Optional[str] = ..., roster: _Optional[_Iterable[str]] = ..., contract_fingerprint: _Optional[str] = ..., parameters_json: _Optional[str] = ..., rounds: _Optional[int] = ..., enrol_seconds: _Optional[int] = ..., step_seconds: _Optional[int] = ..., minimum_roster: _Optional[int] = ..., pause_seconds: _Optional[int] = ...) -> None: ...
 
 class RunEvent(_message.Message):
     __slots__ = ("seq", "at", "bank", "text")
@@ -37,7 +41,7 @@ class RunEvent(_message.Message):
     def __init__(self, seq: _Optional[int] = ..., at: _Optional[float] = ..., bank: _Optional[str] = ..., text: _Optional[str] = ...) -> None: ...
 
 class RunView(_message.Message):
-    __slots__ = ("run_id", "phase", "settings", "joined", "reported", "step", "rounds_done", "bytes_received", "reason", "model_sha256", "metrics_json", "created_at", "updated_at", "events")
+    __slots__ = ("run_id", "phase", "settings", "joined", "reported", "step", "rounds_done", "bytes_received", "reason", "model_sha256", "metrics_json", "created_at", "updated_at", "events", "members", "attempt", "waiting_for", "paused_since")
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     PHASE_FIELD_NUMBER: _ClassVar[int]
     SETTINGS_FIELD_NUMBER: _ClassVar[int]
@@ -52,6 +56,10 @@ class RunView(_message.Message):
     CREATED_AT_FIELD_NUMBER: _ClassVar[int]
     UPDATED_AT_FIELD_NUMBER: _ClassVar[int]
     EVENTS_FIELD_NUMBER: _ClassVar[int]
+    MEMBERS_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    WAITING_FOR_FIELD_NUMBER: _ClassVar[int]
+    PAUSED_SINCE_FIELD_NUMBER: _ClassVar[int]
     run_id: str
     phase: str
     settings: RunSettings
@@ -66,7 +74,11 @@ class RunView(_message.Message):
     created_at: float
     updated_at: float
     events: _containers.RepeatedCompositeFieldContainer[RunEvent]
-    def __init__(self, run_id: _Optional[str] = ..., phase: _Optional[str] = ..., settings: _Optional[_Union[RunSettings, _Mapping]] = ..., joined: _Optional[_Iterable[str]] = ..., reported: _Optional[_Iterable[str]] = ..., step: _Optional[str] = ..., rounds_done: _Optional[int] = ..., bytes_received: _Optional[int] = ..., reason: _Optional[str] = ..., model_sha256: _Optional[str] = ..., metrics_json: _Optional[str] = ..., created_at: _Optional[float] = ..., updated_at: _Optional[float] = ..., events: _Optional[_Iterable[_Union[RunEvent, _Mapping]]] = ...) -> None: ...
+    members: _containers.RepeatedScalarFieldContainer[str]
+    attempt: int
+    waiting_for: _containers.RepeatedScalarFieldContainer[str]
+    paused_since: float
+    def __init__(self, run_id: _Optional[str] = ..., phase: _Optional[str] = ..., settings: _Optional[_Union[RunSettings, _Mapping]] = ..., joined: _Optional[_Iterable[str]] = ..., reported: _Optional[_Iterable[str]] = ..., step: _Optional[str] = ..., rounds_done: _Optional[int] = ..., bytes_received: _Optional[int] = ..., reason: _Optional[str] = ..., model_sha256: _Optional[str] = ..., metrics_json: _Optional[str] = ..., created_at: _Optional[float] = ..., updated_at: _Optional[float] = ..., events: _Optional[_Iterable[_Union[RunEvent, _Mapping]]] = ..., members: _Optional[_Iterable[str]] = ..., attempt: _Optional[int] = ..., waiting_for: _Optional[_Iterable[str]] = ..., paused_since: _Optional[float] = ...) -> None: ...
 
 class RunRef(_message.Message):
     __slots__ = ("run_id", "bank", "events_after")
@@ -111,18 +123,20 @@ class JoinRequest(_message.Message):
     def __init__(self, run_id: _Optional[str] = ..., bank: _Optional[str] = ..., contract_fingerprint: _Optional[str] = ..., he_fingerprint: _Optional[str] = ...) -> None: ...
 
 class KeyAnnouncement(_message.Message):
-    __slots__ = ("run_id", "bank", "x25519_public", "certificate_pem", "signature")
+    __slots__ = ("run_id", "bank", "x25519_public", "certificate_pem", "signature", "ed25519_public")
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     BANK_FIELD_NUMBER: _ClassVar[int]
     X25519_PUBLIC_FIELD_NUMBER: _ClassVar[int]
     CERTIFICATE_PEM_FIELD_NUMBER: _ClassVar[int]
     SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    ED25519_PUBLIC_FIELD_NUMBER: _ClassVar[int]
     run_id: str
     bank: str
     x25519_public: bytes
     certificate_pem: bytes
     signature: bytes
-    def __init__(self, run_id: _Optional[str] = ..., bank: _Optional[str] = ..., x25519_public: _Optional[bytes] = ..., certificate_pem: _Optional[bytes] = ..., signature: _Optional[bytes] = ...) -> None: ...
+    ed25519_public: bytes
+    def __init__(self, run_id: _Optional[str] = ..., bank: _Optional[str] = ..., x25519_public: _Optional[bytes] = ..., certificate_pem: _Optional[bytes] = ..., signature: _Optional[bytes] = ..., ed25519_public: _Optional[bytes] = ...) -> None: ...
 
 class SealedKey(_message.Message):
     __slots__ = ("recipient", "box")
@@ -133,29 +147,33 @@ class SealedKey(_message.Message):
     def __init__(self, recipient: _Optional[str] = ..., box: _Optional[bytes] = ...) -> None: ...
 
 class KeyBundle(_message.Message):
-    __slots__ = ("run_id", "bank", "public_context", "sealed", "signature")
+    __slots__ = ("run_id", "bank", "public_context", "sealed", "signature", "sealed_context")
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     BANK_FIELD_NUMBER: _ClassVar[int]
     PUBLIC_CONTEXT_FIELD_NUMBER: _ClassVar[int]
     SEALED_FIELD_NUMBER: _ClassVar[int]
     SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    SEALED_CONTEXT_FIELD_NUMBER: _ClassVar[int]
     run_id: str
     bank: str
     public_context: bytes
     sealed: _containers.RepeatedCompositeFieldContainer[SealedKey]
     signature: bytes
-    def __init__(self, run_id: _Optional[str] = ..., bank: _Optional[str] = ..., public_context: _Optional[bytes] = ..., sealed: _Optional[_Iterable[_Union[SealedKey, _Mapping]]] = ..., signature: _Optional[bytes] = ...) -> None: ...
+    sealed_context: bytes
+    def __init__(self, run_id: _Optional[str] = ..., bank: _Optional[str] = ..., public_context: _Optional[bytes] = ..., sealed: _Optional[_Iterable[_Union[SealedKey, _Mapping]]] = ..., signature: _Optional[bytes] = ..., sealed_context: _Optional[bytes] = ...) -> None: ...
 
 class KeyList(_message.Message):
-    __slots__ = ("keys", "bundle")
+    __slots__ = ("keys", "bundle", "crl_pem")
     KEYS_FIELD_NUMBER: _ClassVar[int]
     BUNDLE_FIELD_NUMBER: _ClassVar[int]
+    CRL_PEM_FIELD_NUMBER: _ClassVar[int]
     keys: _containers.RepeatedCompositeFieldContainer[KeyAnnouncement]
     bundle: KeyBundle
-    def __init__(self, keys: _Optional[_Iterable[_Union[KeyAnnouncement, _Mapping]]] = ..., bundle: _Optional[_Union[KeyBundle, _Mapping]] = ...) -> None: ...
+    crl_pem: bytes
+    def __init__(self, keys: _Optional[_Iterable[_Union[KeyAnnouncement, _Mapping]]] = ..., bundle: _Optional[_Union[KeyBundle, _Mapping]] = ..., crl_pem: _Optional[bytes] = ...) -> None: ...
 
 class StepHeader(_message.Message):
-    __slots__ = ("run_id", "bank", "step", "attempt", "chunks", "length", "he_fingerprint")
+    __slots__ = ("run_id", "bank", "step", "attempt", "chunks", "length", "he_fingerprint", "roster_digest", "state", "signature")
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     BANK_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
@@ -163,6 +181,9 @@ class StepHeader(_message.Message):
     CHUNKS_FIELD_NUMBER: _ClassVar[int]
     LENGTH_FIELD_NUMBER: _ClassVar[int]
     HE_FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
+    ROSTER_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
     run_id: str
     bank: str
     step: str
@@ -170,7 +191,10 @@ class StepHeader(_message.Message):
     chunks: int
     length: int
     he_fingerprint: str
-    def __init__(self, run_id: _Optional[str] = ..., bank: _Optional[str] = ..., step: _Optional[str] = ..., attempt: _Optional[int] = ..., chunks: _Optional[int] = ..., length: _Optional[int] = ..., he_fingerprint: _Optional[str] = ...) -> None: ...
+    roster_digest: bytes
+    state: bytes
+    signature: bytes
+    def __init__(self, run_id: _Optional[str] = ..., bank: _Optional[str] = ..., step: _Optional[str] = ..., attempt: _Optional[int] = ..., chunks: _Optional[int] = ..., length: _Optional[int] = ..., he_fingerprint: _Optional[str] = ..., roster_digest: _Optional[bytes] = ..., state: _Optional[bytes] = ..., signature: _Optional[bytes] = ...) -> None: ...
 
 class Chunk(_message.Message):
     __slots__ = ("index", "ciphertext")
@@ -194,8 +218,36 @@ class SumUpload(_message.Message):
     batch: ChunkBatch
     def __init__(self, header: _Optional[_Union[StepHeader, _Mapping]] = ..., batch: _Optional[_Union[ChunkBatch, _Mapping]] = ...) -> None: ...
 
+class Statement(_message.Message):
+    __slots__ = ("bank", "state", "signature")
+    BANK_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    bank: str
+    state: bytes
+    signature: bytes
+    def __init__(self, bank: _Optional[str] = ..., state: _Optional[bytes] = ..., signature: _Optional[bytes] = ...) -> None: ...
+
+class SumHead(_message.Message):
+    __slots__ = ("pending", "attempt", "statements")
+    PENDING_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    STATEMENTS_FIELD_NUMBER: _ClassVar[int]
+    pending: bool
+    attempt: int
+    statements: _containers.RepeatedCompositeFieldContainer[Statement]
+    def __init__(self, pending: _Optional[bool] = ..., attempt: _Optional[int] = ..., statements: _Optional[_Iterable[_Union[Statement, _Mapping]]] = ...) -> None: ...
+
+class SumReply(_message.Message):
+    __slots__ = ("head", "batch")
+    HEAD_FIELD_NUMBER: _ClassVar[int]
+    BATCH_FIELD_NUMBER: _ClassVar[int]
+    head: SumHead
+    batch: ChunkBatch
+    def __init__(self, head: _Optional[_Union[SumHead, _Mapping]] = ..., batch: _Optional[_Union[ChunkBatch, _Mapping]] = ...) -> None: ...
+
 class PhaseReport(_message.Message):
-    __slots__ = ("run_id", "bank", "phase", "digest", "accept", "metrics_json", "detail")
+    __slots__ = ("run_id", "bank", "phase", "digest", "accept", "metrics_json", "detail", "attempt", "roster_digest", "state", "signature")
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     BANK_FIELD_NUMBER: _ClassVar[int]
     PHASE_FIELD_NUMBER: _ClassVar[int]
@@ -203,6 +255,10 @@ class PhaseReport(_message.Message):
     ACCEPT_FIELD_NUMBER: _ClassVar[int]
     METRICS_JSON_FIELD_NUMBER: _ClassVar[int]
     DETAIL_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    ROSTER_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
     run_id: str
     bank: str
     phase: str
@@ -210,4 +266,24 @@ class PhaseReport(_message.Message):
     accept: bool
     metrics_json: str
     detail: str
-    def __init__(self, run_id: _Optional[str] = ..., bank: _Optional[str] = ..., phase: _Optional[str] = ..., digest: _Optional[str] = ..., accept: _Optional[bool] = ..., metrics_json: _Optional[str] = ..., detail: _Optional[str] = ...) -> None: ...
+    attempt: int
+    roster_digest: bytes
+    state: bytes
+    signature: bytes
+    def __init__(self, run_id: _Optional[str] = ..., bank: _Optional[str] = ..., phase: _Optional[str] = ..., digest: _Optional[str] = ..., accept: _Optional[bool] = ..., metrics_json: _Optional[str] = ..., detail: _Optional[str] = ..., attempt: _Optional[int] = ..., roster_digest: _Optional[bytes] = ..., state: _Optional[bytes] = ..., signature: _Optional[bytes] = ...) -> None: ...
+
+class ReportsRef(_message.Message):
+    __slots__ = ("run_id", "bank", "phase")
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    BANK_FIELD_NUMBER: _ClassVar[int]
+    PHASE_FIELD_NUMBER: _ClassVar[int]
+    run_id: str
+    bank: str
+    phase: str
+    def __init__(self, run_id: _Optional[str] = ..., bank: _Optional[str] = ..., phase: _Optional[str] = ...) -> None: ...
+
+class ReportList(_message.Message):
+    __slots__ = ("reports",)
+    REPORTS_FIELD_NUMBER: _ClassVar[int]
+    reports: _containers.RepeatedCompositeFieldContainer[PhaseReport]
+    def __init__(self, reports: _Optional[_Iterable[_Union[PhaseReport, _Mapping]]] = ...) -> None: ...

@@ -77,12 +77,22 @@ class ConsortiumStub:
         self.SecureSum = channel.stream_stream(
                 '/crossbank.v1.Consortium/SecureSum',
                 request_serializer=crossbank__pb2.SumUpload.SerializeToString,
-                response_deserializer=crossbank__pb2.ChunkBatch.FromString,
+                response_deserializer=crossbank__pb2.SumReply.FromString,
+                _registered_method=True)
+        self.AwaitSum = channel.unary_stream(
+                '/crossbank.v1.Consortium/AwaitSum',
+                request_serializer=crossbank__pb2.StepHeader.SerializeToString,
+                response_deserializer=crossbank__pb2.SumReply.FromString,
                 _registered_method=True)
         self.Report = channel.unary_unary(
                 '/crossbank.v1.Consortium/Report',
                 request_serializer=crossbank__pb2.PhaseReport.SerializeToString,
                 response_deserializer=crossbank__pb2.RunView.FromString,
+                _registered_method=True)
+        self.GetReports = channel.unary_unary(
+                '/crossbank.v1.Consortium/GetReports',
+                request_serializer=crossbank__pb2.ReportsRef.SerializeToString,
+                response_deserializer=crossbank__pb2.ReportList.FromString,
                 _registered_method=True)
 
 
@@ -141,13 +151,26 @@ class ConsortiumServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SecureSum(self, request_iterator, context):
-        """Up: one header, then chunks. Down: the sums, once the roster is complete.
+        """Up: one header, then chunks. Down: a head, then, unless it says "pending", the sums.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AwaitSum(self, request, context):
+        """The same answer without an upload: for a bank that has sent all its chunks, or comes back after a crash.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Report(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetReports(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -199,12 +222,22 @@ def add_ConsortiumServicer_to_server(servicer, server):
             'SecureSum': grpc.stream_stream_rpc_method_handler(
                     servicer.SecureSum,
                     request_deserializer=crossbank__pb2.SumUpload.FromString,
-                    response_serializer=crossbank__pb2.ChunkBatch.SerializeToString,
+                    response_serializer=crossbank__pb2.SumReply.SerializeToString,
+            ),
+            'AwaitSum': grpc.unary_stream_rpc_method_handler(
+                    servicer.AwaitSum,
+                    request_deserializer=crossbank__pb2.StepHeader.FromString,
+                    response_serializer=crossbank__pb2.SumReply.SerializeToString,
             ),
             'Report': grpc.unary_unary_rpc_method_handler(
                     servicer.Report,
                     request_deserializer=crossbank__pb2.PhaseReport.FromString,
                     response_serializer=crossbank__pb2.RunView.SerializeToString,
+            ),
+            'GetReports': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetReports,
+                    request_deserializer=crossbank__pb2.ReportsRef.FromString,
+                    response_serializer=crossbank__pb2.ReportList.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -449,7 +482,34 @@ class Consortium:
             target,
             '/crossbank.v1.Consortium/SecureSum',
             crossbank__pb2.SumUpload.SerializeToString,
-            crossbank__pb2.ChunkBatch.FromString,
+            crossbank__pb2.SumReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AwaitSum(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/crossbank.v1.Consortium/AwaitSum',
+            crossbank__pb2.StepHeader.SerializeToString,
+            crossbank__pb2.SumReply.FromString,
             options,
             channel_credentials,
             insecure,
@@ -477,6 +537,33 @@ class Consortium:
             '/crossbank.v1.Consortium/Report',
             crossbank__pb2.PhaseReport.SerializeToString,
             crossbank__pb2.RunView.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetReports(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/crossbank.v1.Consortium/GetReports',
+            crossbank__pb2.ReportsRef.SerializeToString,
+            crossbank__pb2.ReportList.FromString,
             options,
             channel_credentials,
             insecure,

@@ -4,10 +4,12 @@ __all__ = [
     "AggregatorUnreachable",
     "ConfigError",
     "CrossbankError",
+    "Equivocation",
     "FieldOverflow",
     "LocalError",
     "ProtocolViolation",
     "RemoteError",
+    "RosterChanged",
     "RunAborted",
     "SubmissionRefused",
     "TamperedSum",
@@ -44,6 +46,14 @@ class ProtocolViolation(RemoteError):
 
 class SubmissionRefused(RemoteError):
     """The aggregator refused a message; the text gives its reason. Repeating the same message won't help."""
+
+
+class Equivocation(ProtocolViolation):
+    """Banks of one run hold different things to be true: somebody was told another thing. The run must be aborted."""
+
+
+class RosterChanged(RemoteError):
+    """A bank was dropped, so the round under way is void. Read the run again and repeat the round."""
 
 
 class TamperedSum(ProtocolViolation):

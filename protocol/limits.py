@@ -3,16 +3,21 @@
 from typing import Final
 
 __all__ = [
+    "MAX_ATTEMPTS",
     "MAX_BANKS",
     "MAX_BATCH_CHUNKS",
     "MAX_CHUNKS_PER_STEP",
     "MAX_CIPHERTEXT_BYTES",
+    "MAX_CALLS_PER_IDENTITY",
+    "MAX_CALL_SECONDS",
     "MAX_DETAIL_CHARS",
     "MAX_EVENTS_KEPT",
     "MAX_ID_CHARS",
     "MAX_KEY_BYTES",
     "MAX_MESSAGE_BYTES",
+    "MAX_OPEN_RUNS",
     "MAX_SETTINGS_BYTES",
+    "MAX_WAIT_SECONDS",
     "MIN_CIPHERTEXT_BYTES",
 ]
 
@@ -38,3 +43,13 @@ MAX_SETTINGS_BYTES: Final = 256 * 1024
 MAX_DETAIL_CHARS: Final = 2000
 #: Events kept for one run's view.
 MAX_EVENTS_KEPT: Final = 1000
+#: Roster changes within one run; a roster has at most `MAX_BANKS` banks to lose.
+MAX_ATTEMPTS: Final = 128
+#: Runs not yet ended at one node: each may hold one step's accumulators in memory.
+MAX_OPEN_RUNS: Final = 64
+#: Calls of one certificate under way at once; each holds a thread. A bank needs one, and one for its watcher.
+MAX_CALLS_PER_IDENTITY: Final = 8
+#: Longest deadline a call may ask for, in seconds: long enough for 360 MB over a thin link.
+MAX_CALL_SECONDS: Final = 3700
+#: How long the node holds a call that waits for other banks before it says "pending".
+MAX_WAIT_SECONDS: Final = 20

@@ -15,7 +15,8 @@ class Phase(enum.StrEnum):
     DRAFT = "DRAFT"
     #: Banks of the roster may join. Entered by: opened. Not terminal.
     ENROLLING = "ENROLLING"
-    #: Members publish signed keys; one seals the HE key to each. Entered by: roster complete. Not terminal.
+    #: Members publish signed keys; one seals the HE key to each. Entered by: roster complete, or enough
+    #: of it when the time to join is over. Not terminal.
     KEYING = "KEYING"
     #: Global quantile bins by secure sum. Entered by: all members hold the keys. Not terminal.
     BINNING = "BINNING"

@@ -179,6 +179,7 @@ def _settings(jobs: list[BankJob], params: BoostingParameters, alert_budget: flo
         rounds=params.n_estimators,
         enrol_seconds=300,
         step_seconds=600,
+        minimum_roster=min(3, len(jobs)),
     )
 
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from bank_node.boosting import BoostingParameters
 from bank_node.client import BankClient
 from bank_node.config import AggregatorAddress
-from bank_node.federation import BankRows, Consortium, evaluate_model, train_model
+from bank_node.federation import BankRows, Consortium, evaluate_model, train_model, vote
 from bank_node.identity import Identity
 from bank_node.plan import RunPlan
 from bank_node.session import RunSession
@@ -72,7 +72,7 @@ def run_bank(
     """Train and evaluate over any consortium; the same code for every mode."""
     model = train_model(job.train, job.feature_names, job.grids, params, consortium, job.folder, log)
     started = perf_counter()
-    everyone, own = evaluate_model(model, job.test, alert_budget, consortium)
+    everyone, own = evaluate_model(model, job.test, alert_budget, consortium, log)
     return {
         "model_sha256": model.sha256,
         "model_json": model.model_json.decode(),
@@ -92,7 +92,8 @@ def run_job(
     node = AggregatorAddress(address=address, ca=files.ca, certificate=files.certificate, key=files.key)
     client = BankClient(node, job.bank)
     try:
-        session = RunSession(client, Identity(files, job.bank), run_id, job.folder, log)
+        # A simulation's operator chooses the roster; its banks take what it says.
+        session = RunSession(client, Identity(files, job.bank), run_id, job.folder, log, minimum_roster=1)
         plan = RunPlan.from_json(session.view.settings.parameters_json)
         session.join(fingerprint)
         # The wait for slower starters is no part of the protocol's cost.
@@ -101,7 +102,7 @@ def run_job(
         session.exchange_keys()
         keying = perf_counter() - started
         result = run_bank(job, plan.boosting, plan.alert_budget, session, log)
-        session.report(Phase.VOTING, result["model_sha256"])
+        vote(session, result["model_sha256"], log)
         session.end()
         result["bytes_sent"] = session.bytes_sent
         result["seconds"] = {"keys": keying} | result["seconds"]
@@ -137,7 +138,9 @@ class PlainConsortium:
         self._read: dict[str, int] = {}
         self._banks = banks
 
-    def secure_sum(self, step: str, vector: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    def secure_sum(
+        self, step: str, vector: npt.NDArray[np.int64], *, bound: int | None = None
+    ) -> npt.NDArray[np.int64]:
         """The sum over all threads' vectors."""
         with self._lock:
             if step in self._totals:
@@ -153,10 +156,19 @@ class PlainConsortium:
                 del self._totals[step], self._read[step]
         return total
 
+    def commit(self, name: str, digest: str) -> None:
+        """Nothing is resumed in memory."""
+
+    def rewind(self, name: str) -> None:
+        """Nothing is resumed in memory."""
+
+    def adopt_roster(self) -> None:
+        """Threads are not dropped."""
+
     def report(self, phase: Phase, digest: str, *, metrics_json: str = "") -> None:
         """All threads' digests are compared by the caller at the end."""
 
-    def reached(self, phase: Phase) -> bool:
+    def reported(self, phase: Phase) -> bool:
         """Never: nothing is resumed in memory."""
         return False
 

@@ -51,6 +51,7 @@ class Node:
             "rounds": 2,
             "enrol_seconds": 60,
             "step_seconds": 60,
+            "minimum_roster": min(3, len(banks or BANKS)),
         }
         return RunSettings(**(fields | changes))
 
@@ -63,9 +64,10 @@ class Node:
         node = AggregatorAddress(address=self.address, ca=files.ca, certificate=files.certificate, key=files.key)
         return BankClient(node, bank, patience_seconds=patience_seconds)
 
-    def session(self, bank: str, run_id: str) -> RunSession:
+    def session(self, bank: str, run_id: str, minimum_roster: int = 3) -> RunSession:
         identity = Identity(bank_files(self.certificates, bank), bank)
-        session = RunSession(self.client(bank), identity, run_id, self.folder / bank / run_id, lambda _: None)
+        folder = self.folder / bank / run_id
+        session = RunSession(self.client(bank), identity, run_id, folder, lambda _: None, minimum_roster=minimum_roster)
         self.sessions.append(session)
         return session
 

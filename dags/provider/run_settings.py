@@ -18,6 +18,8 @@ _DEFAULTS: Final[dict[str, Any]] = {
     "alert_budget": 0.005,
     "enrol_seconds": 3600,
     "step_seconds": 600,
+    "minimum_roster": 3,
+    "pause_seconds": 3600,
 }
 _REQUIRED: Final = ("roster", "contract_fingerprint")
 #: What goes into the document that the banks check (`bank_node.plan.RunPlan`).
@@ -31,8 +33,9 @@ def run_settings(document: Mapping[str, Any]) -> Any:
         document: ``roster`` (list of bank ids) and ``contract_fingerprint`` (hex, of the data contract
             all banks use) are required. ``params`` (XGBoost's names; ``n_estimators`` is the number of
             trees, 50 if absent), ``train_until`` (date; rows before it train, later ones evaluate; null:
-            no test rows), ``alert_budget`` (share of rows), ``title``, ``enrol_seconds`` and
-            ``step_seconds`` (per secure sum) have defaults.
+            no test rows), ``alert_budget`` (share of rows), ``title``, ``enrol_seconds``, ``step_seconds``
+            (per secure sum), ``pause_seconds`` (how long to wait when too few banks answer) and
+            ``minimum_roster`` (3; with 2, each bank can compute the other's sums) have defaults.
 
     Raises:
         SettingsError: If a key is missing, unknown or of the wrong kind.
@@ -58,6 +61,8 @@ def run_settings(document: Mapping[str, Any]) -> Any:
             rounds=int(plan["params"]["n_estimators"]),
             enrol_seconds=int(values["enrol_seconds"]),
             step_seconds=int(values["step_seconds"]),
+            minimum_roster=int(values["minimum_roster"]),
+            pause_seconds=int(values["pause_seconds"]),
         )
     except (CrossbankError, TypeError, ValueError) as error:
         raise SettingsError(f"The settings of a run are wrong: {error}") from error

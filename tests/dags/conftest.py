@@ -81,6 +81,7 @@ def operator_config(tmp_path: Path) -> Path:
         f"""aggregator: {{address: "127.0.0.1:9", ca: ca.pem, certificate: operator.pem, key: operator.key}}
 run:
   roster: [alpha, beta]
+  minimum_roster: 2
   contract_fingerprint: {"a" * 64}
   train_until: 2026-03-01
   params: {{n_estimators: 7, max_depth: 3}}

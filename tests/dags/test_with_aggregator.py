@@ -69,7 +69,7 @@ aggregator:
   ca: ca.pem
   certificate: operator.pem
   key: operator.key
-run: {{roster: [alpha, beta], contract_fingerprint: {FINGERPRINT}, params: {{n_estimators: 3}}}}
+run: {{roster: [alpha, beta], minimum_roster: 2, contract_fingerprint: {FINGERPRINT}, params: {{n_estimators: 3}}}}
 """
     )
     yield Node(server=server, operator_config=str(config), folder=folder)

@@ -17,6 +17,11 @@ def cents(row: dict[str, Any]) -> int:
     return math.floor(row["amount"] * 100 + 0.5)
 
 
+def known_time(row: dict[str, Any]) -> datetime:
+    """When the row's label became known: 7 days after the payment, where the bank does not say."""
+    return row["label_time"] if row["label_time"] is not None else row["event_time"] + timedelta(days=7)
+
+
 def oracle_features(
     rows: list[dict[str, Any]], row: dict[str, Any], channels: list[str], categories: list[str]
 ) -> dict[str, float]:
@@ -48,6 +53,16 @@ def oracle_features(
             if owner != "received":
                 features[f"{owner}_max_{name}"] = max(inside) / 100 if inside else NAN
                 features[f"{owner}_mean_{name}"] = sum(inside) / 100 / len(inside) if inside else NAN
+
+    for owner, key in (("account", "account_id"), ("counterparty", "counterparty_id")):
+        for days in (7, 30):
+            features[f"{owner}_fraud_count_{days}d"] = sum(
+                other["direction"] == "out"
+                and other[key] == row[key]
+                and other["is_fraud"] == 1
+                and now - timedelta(days=days) <= known_time(other) < now
+                for other in rows
+            )
 
     features["seconds_since_payment"] = _seconds_since(paid, now)
     features["seconds_since_pair"] = _seconds_since(pair, now)

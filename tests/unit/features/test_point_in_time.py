@@ -43,6 +43,15 @@ moments = st.one_of(
     st.integers(0, 35 * 24).map(lambda hours: timedelta(hours=hours)),
     st.integers(0, 3_000_000_000_000).map(lambda number: timedelta(microseconds=number)),
 )
+
+
+def labelled(drawn: dict[str, Any]) -> dict[str, Any]:
+    """With the label's time: some time after the payment, or unknown."""
+    after = drawn.pop("known_after")
+    drawn["label_time"] = None if after is None or drawn["is_fraud"] is None else drawn["event_time"] + after
+    return drawn
+
+
 payments = st.fixed_dictionaries(
     {
         "event_time": moments.map(lambda offset: START + offset),
@@ -52,8 +61,10 @@ payments = st.fixed_dictionaries(
         "channel": st.sampled_from(["card", "transfer"]),
         "amount": st.one_of(st.floats(0.001, 1e6), st.sampled_from([0.005, 1.0, 0.004])),
         "category": st.sampled_from(list(CONTRACT.codes("category"))),
+        "is_fraud": st.sampled_from([0.0, 1.0, 1.0, None]),
+        "known_after": st.one_of(st.none(), moments),
     }
-)
+).map(labelled)
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,9 @@ from protocol.messages import (
 from protocol.run_state import TERMINAL, TRANSITIONS, Phase, RunEventKind, next_phase
 
 HEX = "0a" * 32
-SETTINGS = RunSettings(title="t", roster=("a", "b"), contract_fingerprint=HEX, parameters_json="{}", rounds=3)
+SETTINGS = RunSettings(
+    title="t", roster=("a", "b"), contract_fingerprint=HEX, parameters_json="{}", rounds=3, minimum_roster=2
+)
 VIEW = RunView(
     run_id="r",
     phase="TRAINING",
@@ -39,6 +41,10 @@ VIEW = RunView(
     created_at=1.5,
     updated_at=2.5,
     events=(RunEvent(seq=0, at=1.5, bank="a", text="joined"),),
+    members=("a",),
+    attempt=1,
+    waiting_for=("b",),
+    paused_since=3.5,
 )
 HEADER = {
     "run_id": "r",
@@ -48,6 +54,8 @@ HEADER = {
     "chunks": 1,
     "length": 4,
     "he_fingerprint": HEX,
+    "roster_digest": bytes(32),
+    "state": bytes(32),
 }
 SEALED = (SealedKey(recipient="b", box=b"box"),)
 
@@ -63,19 +71,37 @@ SEALED = (SealedKey(recipient="b", box=b"box"),)
             codec.join_from_pb,
         ),
         (
-            KeyAnnouncement(run_id="r", bank="a", x25519_public=bytes(32), certificate_pem=b"c", signature=b"s"),
+            KeyAnnouncement(
+                run_id="r",
+                bank="a",
+                x25519_public=bytes(32),
+                ed25519_public=bytes(32),
+                certificate_pem=b"c",
+                signature=b"s",
+            ),
             codec.announcement_to_pb,
             codec.announcement_from_pb,
         ),
         (
-            KeyBundle(run_id="r", bank="a", public_context=b"p", sealed=SEALED, signature=b"s"),
+            KeyBundle(run_id="r", bank="a", public_context=b"p", sealed_context=b"q", sealed=SEALED, signature=b"s"),
             codec.bundle_to_pb,
             codec.bundle_from_pb,
         ),
         (StepHeader(**HEADER), codec.header_to_pb, codec.header_from_pb),
         (Chunk(index=3, ciphertext=bytes(MIN_CIPHERTEXT_BYTES)), codec.chunk_to_pb, codec.chunk_from_pb),
         (
-            PhaseReport(run_id="r", bank="a", phase="VOTING", digest=HEX, accept=False, detail="no"),
+            PhaseReport(
+                run_id="r",
+                bank="a",
+                phase="VOTING",
+                digest=HEX,
+                accept=False,
+                detail="no",
+                attempt=2,
+                roster_digest=bytes(32),
+                state=bytes(32),
+                signature=bytes(64),
+            ),
             codec.report_to_pb,
             codec.report_from_pb,
         ),
@@ -101,6 +127,10 @@ def test_the_codec_inverts_itself(value, encode, decode) -> None:
         {"bank": ""},
         {"run_id": "x" * 65},
         {"he_fingerprint": "zz"},
+        {"attempt": 1000},
+        {"roster_digest": b"short"},
+        {"state": bytes(33)},
+        {"signature": bytes(65)},
     ],
 )
 def test_a_header_out_of_bounds_is_refused(change) -> None:
@@ -118,6 +148,19 @@ def test_a_ciphertext_of_a_wrong_size_is_refused(size: int) -> None:
 def test_a_bad_roster_is_refused(roster) -> None:
     with pytest.raises(ProtocolViolation):
         RunSettings(title="t", roster=roster, contract_fingerprint=HEX, parameters_json="{}", rounds=1)
+
+
+@pytest.mark.parametrize(("banks", "minimum"), [(2, 3), (3, 1), (3, 0), (3, 4), (1, 2)])
+def test_a_minimum_roster_that_protects_nobody_is_refused(banks: int, minimum: int) -> None:
+    with pytest.raises(ProtocolViolation):
+        RunSettings(
+            title="t",
+            roster=tuple(f"b{i}" for i in range(banks)),
+            contract_fingerprint=HEX,
+            parameters_json="{}",
+            rounds=1,
+            minimum_roster=minimum,
+        )
 
 
 @given(st.binary(max_size=300))
