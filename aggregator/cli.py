@@ -33,12 +33,14 @@ OperatorConfigOption = Annotated[
 def serve(config: Annotated[Path, typer.Option(help="The node's YAML file; see docs/operations.md.")]) -> None:
     """Run the node until it is told to stop (SIGTERM or Ctrl-C)."""
     from aggregator.config import load_config
+    from aggregator.handshakes import record_failed_handshakes
     from aggregator.server import AggregatorServer
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     # TenSEAL holds the GIL: let calls that wait for it have it sooner than the default 5 ms.
     sys.setswitchinterval(0.0005)
     server = AggregatorServer(load_config(config))
+    record_failed_handshakes(server.audit)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.stop())
     server.start()
@@ -134,42 +136,162 @@ def abort(run_id: str, config: OperatorConfigOption, reason: str = "the operator
         typer.echo(client.abort_run(run_id, reason).phase)
 
 
+@app.command()
+def audit(
+    config: Annotated[Path, typer.Option(help="The node's YAML file; its database is read directly.")],
+    since: Annotated[str, typer.Option(help="ISO 8601 time, UTC; only later records.")] = "",
+    verify: Annotated[bool, typer.Option("--verify", help="Check the chain of digests; exit 1 if broken.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+) -> None:
+    """Show the audit log: refused connections, certificates, actions and payloads; or check that it is whole."""
+    import datetime as dt
+    from dataclasses import asdict
+
+    from aggregator.audit import AuditLog
+    from aggregator.config import load_config
+    from aggregator.store import Store
+
+    log = AuditLog(Store(load_config(config).store).engine)
+    if verify:
+        whole, wrong = log.verify()
+        typer.echo(f"{whole} records hold together" + (f"; {wrong}" if wrong else ""))
+        raise SystemExit(1 if wrong else 0)
+    start = dt.datetime.fromisoformat(since).replace(tzinfo=dt.UTC).timestamp() if since else 0.0
+    records = log.records(start)
+    if as_json:
+        for record in records:
+            typer.echo(json.dumps(asdict(record), sort_keys=True))
+        return
+    table = Table("when (UTC)", "what", "who", "certificate", "from", "run", "why")
+    for r in records:
+        when = dt.datetime.fromtimestamp(r.at, dt.UTC).strftime("%Y-%m-%d %H:%M:%S")
+        more = f" (and {r.suppressed} like it before)" if r.suppressed else ""
+        table.add_row(when, r.kind, r.identity, r.serial[:12], r.peer, r.run_id, r.detail + more)
+    screen.print(table)
+
+
+CaFolder = Annotated[Path, typer.Argument(help="The CA's folder.")]
+Passphrase = Annotated[Path | None, typer.Option("--passphrase-file", help="0600 file with the CA key's passphrase.")]
+
+
 @ca_app.command("init")
 def ca_init(
     folder: Annotated[Path, typer.Argument(help="Where the CA and the node's own certificate go.")],
     host: Annotated[list[str] | None, typer.Option(help="Names or addresses banks dial; repeat.")] = None,
+    passphrase: Passphrase = None,
 ) -> None:
-    """Make the consortium's CA and the node's own key and certificate."""
+    """Make the consortium's CA, an empty revocation list, and the node's own key and certificate.
+
+    Keep the folder off the node if you can: the node needs ca.pem, crl.pem, aggregator.pem and aggregator.key.
+    """
     from aggregator.ca import create_ca, issue_server_certificate
 
     folder.mkdir(parents=True, exist_ok=True)
-    create_ca(folder)
-    issue_server_certificate(folder, tuple(host or ("localhost", "127.0.0.1")))
+    create_ca(folder, passphrase)
+    issue_server_certificate(folder, tuple(host or ("localhost", "127.0.0.1")), passphrase)
     typer.echo(f"CA certificate: {folder / 'ca.pem'}")
 
 
-@ca_app.command("sign")
-def ca_sign(
-    folder: Annotated[Path, typer.Argument(help="The CA's folder.")],
+@ca_app.command("approve")
+def ca_approve(
+    folder: CaFolder,
     request: Annotated[Path, typer.Argument(help="The certificate request (PEM) that the party sent.")],
-    identity: Annotated[str, typer.Option(help="The id to certify.")],
+    bank: Annotated[str, typer.Option("--bank", "--identity", help="The id to certify.")],
+    fingerprint: Annotated[
+        str, typer.Option(help="What the party read out to you over the phone; asked for if not given.")
+    ] = "",
     role: Annotated[str, typer.Option(help="bank or operator.")] = "bank",
-    out: Annotated[Path, typer.Option(help="Where the certificate goes.")] = Path("certificate.pem"),
+    out: Annotated[Path, typer.Option(help="Where the certificate goes; send it to the party.")] = Path(
+        "certificate.pem"
+    ),
+    passphrase: Passphrase = None,
 ) -> None:
-    """Sign a party's request, after checking out of band that it is theirs."""
-    from aggregator.ca import sign_request
+    """Sign a party's request, once the fingerprint they read out matches it.
 
-    out.write_bytes(sign_request(folder, request.read_bytes(), identity, role))
+    Call the bank on a number you know; `bank-node enroll` has shown it the same fingerprint.
+    """
+    from aggregator.ca import request_fingerprint, sign_request
+
+    pem = request.read_bytes()
+    expected = request_fingerprint(pem)
+    if not fingerprint:
+        typer.echo(f"Ask {bank} to read out the fingerprint that `bank-node enroll` showed, and type it here.")
+        fingerprint = typer.prompt("fingerprint")
+    if "".join(fingerprint.lower().split()) != expected.replace(" ", ""):
+        raise ConfigError(f"the fingerprint does not match {request}: this is not the request that {bank} made")
+    out.write_bytes(sign_request(folder, pem, bank, role, passphrase=passphrase))
     typer.echo(str(out))
 
 
+@ca_app.command("renew")
+def ca_renew(
+    folder: CaFolder,
+    request: Annotated[Path, typer.Argument(help="The renewal (JSON) that `bank-node renew` made.")],
+    out: Annotated[Path, typer.Option(help="Where the new certificate goes.")] = Path("certificate.pem"),
+    passphrase: Passphrase = None,
+) -> None:
+    """Sign a party's next key; its certificate in force vouches for it, so no phone call is needed."""
+    import base64
+
+    from aggregator.ca import sign_renewal
+
+    try:
+        document = json.loads(request.read_text())
+        parts = (
+            document["request"].encode(),
+            document["certificate"].encode(),
+            base64.b64decode(document["signature"]),
+        )
+    except (ValueError, KeyError, AttributeError) as error:
+        raise ConfigError(f"{request} is not a renewal made by `bank-node renew`") from error
+    out.write_bytes(sign_renewal(folder, *parts, passphrase=passphrase))
+    typer.echo(str(out))
+
+
+@ca_app.command("list")
+def ca_list(folder: CaFolder) -> None:
+    """List all certificates the CA has signed."""
+    from aggregator.ca import issued_certificates
+
+    table = Table("id", "role", "serial", "until", "revoked", "why")
+    for c in issued_certificates(folder):
+        table.add_row(c.identity, c.role, c.serial, c.not_after[:10], c.revoked[:19], c.reason)
+    screen.print(table)
+
+
+@ca_app.command("revoke")
+def ca_revoke(
+    folder: CaFolder,
+    who: Annotated[str, typer.Argument(help="A party's id (all its certificates) or one serial number.")],
+    reason: Annotated[str, typer.Option(help="Why; for the list and the audit.")],
+    passphrase: Passphrase = None,
+) -> None:
+    """Revoke certificates and sign a new list; copy crl.pem to the node, which takes it up within a second."""
+    from aggregator.ca import revoke
+
+    for c in revoke(folder, who, reason, passphrase=passphrase):
+        typer.echo(f"revoked {c.identity} {c.serial}")
+
+
+@ca_app.command("crl")
+def ca_crl(
+    folder: CaFolder,
+    days: Annotated[int, typer.Option(min=1, help="For how long banks accept the list.")] = 90,
+    passphrase: Passphrase = None,
+) -> None:
+    """Sign the revocation list anew; do so before it runs out, since banks refuse an old one."""
+    from aggregator.ca import write_crl
+
+    typer.echo(str(write_crl(folder, days=days, passphrase=passphrase)))
+
+
 @ca_app.command("operator")
-def ca_operator(folder: Annotated[Path, typer.Argument(help="The CA's folder.")], identity: str = "operator") -> None:
+def ca_operator(folder: CaFolder, identity: str = "operator", passphrase: Passphrase = None) -> None:
     """Make an operator's key and certificate in the CA's folder."""
     from aggregator.ca import make_key_and_request, sign_request
 
     request = make_key_and_request(folder / f"{identity}.key", identity, "operator")
-    (folder / f"{identity}.pem").write_bytes(sign_request(folder, request, identity, "operator"))
+    (folder / f"{identity}.pem").write_bytes(sign_request(folder, request, identity, "operator", passphrase=passphrase))
     typer.echo(str(folder / f"{identity}.pem"))
 
 
@@ -179,7 +301,10 @@ def _client(config: Path):  # type: ignore[no-untyped-def]
     from protocol.channel import TlsFiles
 
     loaded = load_operator_config(config)
-    return OperatorClient(loaded.address, TlsFiles(ca=loaded.ca, certificate=loaded.certificate, key=loaded.key))
+    files = TlsFiles(
+        ca=loaded.ca, certificate=loaded.certificate, key=loaded.key, passphrase=loaded.key_passphrase_file
+    )
+    return OperatorClient(loaded.address, files)
 
 
 def main() -> None:

@@ -22,7 +22,14 @@ class AggregatorConfig(_Strict):
     ca: Path = Field(description="the consortium CA's certificate")
     certificate: Path = Field(description="this node's certificate")
     key: Path = Field(description="this node's private key, 0600")
+    key_passphrase_file: Path | None = Field(None, description="passphrase of the key, in a 0600 file")
+    crl: Path | None = Field(None, description="the CA's revocation list; default: crl.pem next to the CA certificate")
     store: str = Field("sqlite:///aggregator.db", description="SQLAlchemy URL")
+
+    @property
+    def revocation_list(self) -> Path:
+        """Where the revocation list is."""
+        return self.crl or self.ca.parent / "crl.pem"
 
 
 class OperatorConfig(_Strict):
@@ -32,6 +39,7 @@ class OperatorConfig(_Strict):
     ca: Path
     certificate: Path
     key: Path
+    key_passphrase_file: Path | None = None
 
 
 def _load(path: Path) -> dict[str, object]:
@@ -71,6 +79,8 @@ def load_config(path: Path) -> AggregatorConfig:
             "ca": base / config.ca,
             "certificate": base / config.certificate,
             "key": base / config.key,
+            "key_passphrase_file": config.key_passphrase_file and base / config.key_passphrase_file,
+            "crl": config.crl and base / config.crl,
             "store": store,
         }
     )
@@ -86,5 +96,10 @@ def load_operator_config(path: Path) -> OperatorConfig:
         raise explain(path, error) from error
     base = path.resolve().parent
     return config.model_copy(
-        update={"ca": base / config.ca, "certificate": base / config.certificate, "key": base / config.key}
+        update={
+            "ca": base / config.ca,
+            "certificate": base / config.certificate,
+            "key": base / config.key,
+            "key_passphrase_file": config.key_passphrase_file and base / config.key_passphrase_file,
+        }
     )

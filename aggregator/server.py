@@ -8,13 +8,15 @@ import grpc
 import uvicorn
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
+from aggregator.access import AccessControl, RevocationList
+from aggregator.audit import AuditKind, AuditLog
 from aggregator.config import AggregatorConfig
 from aggregator.console import build_console
 from aggregator.coordinator import Coordinator
 from aggregator.service import ConsortiumService
 from aggregator.store import Store
 from protocol import crossbank_pb2_grpc as rpc
-from protocol.channel import CHANNEL_OPTIONS, read_secret_file
+from protocol.channel import CHANNEL_OPTIONS, read_private_key
 from protocol.errors import ConfigError, LocalError
 from protocol.limits import MAX_BANKS
 
@@ -33,13 +35,20 @@ class AggregatorServer:
             ConfigError: a file can't be read, the key is open to others, or an address can't be bound.
         """
         self.config = config
-        self.coordinator = Coordinator(Store(config.store))
+        store = Store(config.store)
+        self.audit = AuditLog(store.engine)
+        self.access = AccessControl(RevocationList(config.revocation_list, config.ca), self.audit)
+
+        def refused(run_id: str, bank: str, text: str) -> None:
+            self.audit.record(AuditKind.PAYLOAD_REFUSED, identity=bank, run_id=run_id, detail=text)
+
+        self.coordinator = Coordinator(store, on_refusal=refused)
         # Every bank waits in one call during a step; each wait holds a thread.
         self._server = grpc.server(
             ThreadPoolExecutor(max_workers=2 * MAX_BANKS, thread_name_prefix="call"),
             options=[*CHANNEL_OPTIONS, ("grpc.so_reuseport", 0)],
         )
-        rpc.add_ConsortiumServicer_to_server(ConsortiumService(self.coordinator), self._server)
+        rpc.add_ConsortiumServicer_to_server(ConsortiumService(self.coordinator, self.access), self._server)
         checks = health.HealthServicer()
         checks.set("", health_pb2.HealthCheckResponse.SERVING)
         health_pb2_grpc.add_HealthServicer_to_server(checks, self._server)
@@ -48,7 +57,9 @@ class AggregatorServer:
         except OSError as error:
             raise ConfigError(f"{error.filename} can't be read: {error.strerror}") from error
         credentials = grpc.ssl_server_credentials(
-            [(read_secret_file(config.key, "private key"), chain)], root_certificates=root, require_client_auth=True
+            [(read_private_key(config.key, config.key_passphrase_file), chain)],
+            root_certificates=root,
+            require_client_auth=True,
         )
         try:
             self.port = self._server.add_secure_port(config.listen, credentials)
@@ -66,6 +77,7 @@ class AggregatorServer:
 
     def start(self) -> None:
         """Begin to serve; returns at once."""
+        self.audit.record(AuditKind.NODE_STARTED, detail=f"on {self.config.listen}")
         self._server.start()
         threading.Thread(target=self._watch, name="deadlines", daemon=True).start()
         if self._console is not None:
@@ -86,6 +98,7 @@ class AggregatorServer:
     def _watch(self) -> None:
         while not self._stopping.wait(1.0):
             try:
+                self.access.enforce()
                 self.coordinator.enforce_deadlines()
             except Exception:
                 logger.exception("the deadline watch failed; it goes on")

@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterator
 from typing import NoReturn, TypeVar
 
 import grpc
-from cryptography import x509
-from cryptography.x509.oid import NameOID
 from google.protobuf.message import Message
 
+from aggregator.access import AccessControl
 from aggregator.coordinator import Coordinator
 from aggregator.steps import Step
 from protocol import codec
@@ -46,18 +45,6 @@ ERROR_STATUS: tuple[tuple[type[CrossbankError], grpc.StatusCode], ...] = (
 )
 
 
-def _identity(context: grpc.ServicerContext) -> tuple[str, str]:
-    """The caller's id and role, from its certificate, which TLS has checked against the CA."""
-    try:
-        certificate = x509.load_pem_x509_certificate(context.auth_context()["x509_pem_cert"][0])
-        names = certificate.subject
-        identity = names.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value
-        role = names.get_attributes_for_oid(NameOID.ORGANIZATIONAL_UNIT_NAME)[0].value
-    except (KeyError, IndexError, ValueError):
-        context.abort(grpc.StatusCode.UNAUTHENTICATED, "a certificate of the consortium is needed")
-    return str(identity), str(role)
-
-
 def _fail(context: grpc.ServicerContext, error: Exception) -> NoReturn:
     for kind, status in ERROR_STATUS:
         if isinstance(error, kind):
@@ -65,18 +52,6 @@ def _fail(context: grpc.ServicerContext, error: Exception) -> NoReturn:
     logger.error("internal error in a call", exc_info=error)
     context.abort(grpc.StatusCode.INTERNAL, "internal error")
     raise AssertionError("unreachable")
-
-
-def _as_bank(context: grpc.ServicerContext, bank: str) -> str:
-    identity, role = _identity(context)
-    if role != "bank" or identity != bank:
-        context.abort(grpc.StatusCode.PERMISSION_DENIED, "a bank can act only as itself")
-    return identity
-
-
-def _as_operator(context: grpc.ServicerContext) -> None:
-    if _identity(context)[1] != "operator":
-        context.abort(grpc.StatusCode.PERMISSION_DENIED, "only an operator may do this")
 
 
 def _guarded(context: grpc.ServicerContext, work: Callable[[], M]) -> M:
@@ -100,17 +75,19 @@ def _guarded_stream(context: grpc.ServicerContext, work: Iterator[M]) -> Iterato
 class ConsortiumService(rpc.ConsortiumServicer):
     """Implements ``crossbank.v1.Consortium`` over a `Coordinator`."""
 
-    def __init__(self, coordinator: Coordinator) -> None:
+    def __init__(self, coordinator: Coordinator, access: AccessControl) -> None:
         self._coordinator = coordinator
+        self._access = access
 
     def OpenRun(self, request: pb.RunSettings, context: grpc.ServicerContext) -> pb.RunView:
         """Open a run. Operator only."""
-        _as_operator(context)
+        self._access.operator(context)
         return _guarded(context, lambda: codec.view_to_pb(self._coordinator.open_run(codec.settings_from_pb(request))))
 
     def AbortRun(self, request: pb.AbortRequest, context: grpc.ServicerContext) -> pb.RunView:
         """End a run: the operator, or one of its banks, which is named in the reason."""
-        identity, role = _identity(context)
+        caller = self._access.caller(context)
+        identity, role = caller.identity, caller.role
         reason = request.reason[: MAX_DETAIL_CHARS // 2]
 
         def work() -> pb.RunView:
@@ -123,7 +100,8 @@ class ConsortiumService(rpc.ConsortiumServicer):
 
     def ListRuns(self, request: pb.ListRunsRequest, context: grpc.ServicerContext) -> pb.RunList:
         """The newest runs; a bank sees those it is invited to."""
-        identity, role = _identity(context)
+        caller = self._access.caller(context)
+        identity, role = caller.identity, caller.role
 
         def work() -> pb.RunList:
             views = self._coordinator.runs(min(request.most or 100, 1000))
@@ -133,7 +111,8 @@ class ConsortiumService(rpc.ConsortiumServicer):
 
     def GetRun(self, request: pb.RunRef, context: grpc.ServicerContext) -> pb.RunView:
         """One run with its events after ``events_after`` - 1."""
-        identity, role = _identity(context)
+        caller = self._access.caller(context)
+        identity, role = caller.identity, caller.role
 
         def work() -> pb.RunView:
             view = self._coordinator.run(request.run_id, request.events_after - 1)
@@ -145,30 +124,30 @@ class ConsortiumService(rpc.ConsortiumServicer):
 
     def Join(self, request: pb.JoinRequest, context: grpc.ServicerContext) -> pb.RunView:
         """A bank joins."""
-        _as_bank(context, request.bank)
+        self._access.bank(context, request.bank)
         return _guarded(context, lambda: codec.view_to_pb(self._coordinator.join(codec.join_from_pb(request))))
 
     def AnnounceKey(self, request: pb.KeyAnnouncement, context: grpc.ServicerContext) -> pb.RunView:
         """A bank announces its signed X25519 key."""
-        _as_bank(context, request.bank)
+        self._access.bank(context, request.bank)
         return _guarded(
             context, lambda: codec.view_to_pb(self._coordinator.announce_key(codec.announcement_from_pb(request)))
         )
 
     def PublishBundle(self, request: pb.KeyBundle, context: grpc.ServicerContext) -> pb.RunView:
         """The key-making bank publishes the public context and the sealed keys."""
-        _as_bank(context, request.bank)
+        self._access.bank(context, request.bank)
         return _guarded(
             context, lambda: codec.view_to_pb(self._coordinator.publish_bundle(codec.bundle_from_pb(request)))
         )
 
     def GetKeys(self, request: pb.RunRef, context: grpc.ServicerContext) -> pb.KeyList:
         """The announced keys, and the caller's own sealed box once it is there."""
-        bank = _as_bank(context, request.bank)
+        bank = self._access.bank(context, request.bank)
 
         def work() -> pb.KeyList:
             keys, bundle = self._coordinator.keys(request.run_id, bank)
-            answer = pb.KeyList(keys=[codec.announcement_to_pb(k) for k in keys])
+            answer = pb.KeyList(keys=[codec.announcement_to_pb(k) for k in keys], crl_pem=self._access.revoked.pem)
             if bundle is not None:
                 answer.bundle.CopyFrom(codec.bundle_to_pb(bundle))
             return answer
@@ -182,7 +161,7 @@ class ConsortiumService(rpc.ConsortiumServicer):
         first = next(request_iterator, None)
         if first is None or first.WhichOneof("part") != "header":
             _fail(context, ProtocolViolation("an upload must begin with its header"))
-        _as_bank(context, first.header.bank)
+        self._access.bank(context, first.header.bank)
 
         def work() -> Iterator[pb.SumReply]:
             header = codec.header_from_pb(first.header)
@@ -202,7 +181,7 @@ class ConsortiumService(rpc.ConsortiumServicer):
 
     def AwaitSum(self, request: pb.StepHeader, context: grpc.ServicerContext) -> Iterator[pb.SumReply]:
         """Answer a bank that has uploaded, or that comes back for a sum it may have missed."""
-        _as_bank(context, request.bank)
+        self._access.bank(context, request.bank)
 
         def work() -> Iterator[pb.SumReply]:
             header = codec.header_from_pb(request)
@@ -225,12 +204,12 @@ class ConsortiumService(rpc.ConsortiumServicer):
 
     def Report(self, request: pb.PhaseReport, context: grpc.ServicerContext) -> pb.RunView:
         """A bank has ended a phase."""
-        _as_bank(context, request.bank)
+        self._access.bank(context, request.bank)
         return _guarded(context, lambda: codec.view_to_pb(self._coordinator.report(codec.report_from_pb(request))))
 
     def GetReports(self, request: pb.ReportsRef, context: grpc.ServicerContext) -> pb.ReportList:
         """All signed reports on a phase, for a member to compare."""
-        bank = _as_bank(context, request.bank)
+        bank = self._access.bank(context, request.bank)
 
         def work() -> pb.ReportList:
             if request.phase not in Phase.__members__:

@@ -39,16 +39,70 @@ def _log(text: str) -> None:
     typer.echo(text, err=True)
 
 
+Key = Annotated[Path, typer.Option(help="Where the bank's private key goes (0600); an existing one is kept.")]
+Passphrase = Annotated[
+    Path | None, typer.Option("--passphrase-file", help="0600 file; the key is kept encrypted under what it holds.")
+]
+
+
 @app.command()
 def enroll(
-    key: Annotated[Path, typer.Option(help="Where the bank's private key goes (0600); an existing one is kept.")],
+    key: Key,
     bank: Annotated[str, typer.Option(help="The bank's id.")],
     out: Annotated[Path, typer.Option(help="Where the certificate request goes; send it to the operator.")],
+    passphrase: Passphrase = None,
 ) -> None:
-    """Make the bank's key and a certificate request. The private key never leaves the bank."""
-    from bank_node.identity import make_request
+    """Make the bank's key and a certificate request. The private key never leaves the bank.
 
-    out.write_bytes(make_request(key, bank))
+    Send the request to the operator, and read the fingerprint shown here to them when they call.
+    """
+    from bank_node.identity import make_request, request_fingerprint
+
+    request = make_request(key, bank, passphrase)
+    out.write_bytes(request)
+    typer.echo(f"request      {out}\nfingerprint  {request_fingerprint(request)}")
+
+
+@app.command()
+def accept(
+    certificate: Annotated[Path, typer.Argument(help="The certificate that the operator sent.")], config: Config
+) -> None:
+    """Install the certificate the operator issued, after checking that it is for our key, our id, of our CA."""
+    from bank_node.config import load_config
+    from bank_node.identity import install_certificate
+
+    loaded = load_config(config)
+    install_certificate(certificate.read_bytes(), loaded.aggregator.files, loaded.bank_id)
+    typer.echo(str(loaded.aggregator.certificate))
+
+
+@app.command()
+def renew(
+    config: Config,
+    key: Annotated[Path, typer.Option(help="Where the new private key goes; it must not exist yet.")],
+    out: Annotated[Path, typer.Option(help="Where the renewal goes; send it to the operator.")],
+    passphrase: Passphrase = None,
+) -> None:
+    """Make the bank's next key and a request for it, signed by the key in force: no phone call is needed.
+
+    Then: operator `aggregator ca renew`, here point `key` and `certificate` at the new files.
+    """
+    import base64
+
+    from bank_node.config import load_config
+    from bank_node.identity import Identity, make_request
+
+    loaded = load_config(config)
+    if key.exists():
+        raise LocalError(f"{key} exists already; a renewal needs a new key")
+    identity = Identity(loaded.aggregator.files, loaded.bank_id)
+    request = make_request(key, loaded.bank_id, passphrase)
+    document = {
+        "request": request.decode(),
+        "certificate": identity.certificate_pem.decode(),
+        "signature": base64.b64encode(identity.sign(request)).decode(),
+    }
+    out.write_text(json.dumps(document))
     typer.echo(str(out))
 
 

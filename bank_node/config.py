@@ -23,11 +23,12 @@ class AggregatorAddress(_Strict):
     ca: Path = Field(description="the consortium CA's certificate")
     certificate: Path = Field(description="this bank's certificate")
     key: Path = Field(description="this bank's private key, 0600")
+    key_passphrase_file: Path | None = Field(None, description="passphrase of the key, in a 0600 file")
 
     @property
     def files(self) -> TlsFiles:
         """The TLS files."""
-        return TlsFiles(ca=self.ca, certificate=self.certificate, key=self.key)
+        return TlsFiles(ca=self.ca, certificate=self.certificate, key=self.key, passphrase=self.key_passphrase_file)
 
 
 class BankConfig(_Strict):
@@ -95,7 +96,12 @@ def load_config(path: Path) -> BankConfig:
             "work_dir": (base / config.work_dir).resolve(),
             "contract": None if config.contract is None else base / config.contract,
             "aggregator": node.model_copy(
-                update={"ca": base / node.ca, "certificate": base / node.certificate, "key": base / node.key}
+                update={
+                    "ca": base / node.ca,
+                    "certificate": base / node.certificate,
+                    "key": base / node.key,
+                    "key_passphrase_file": node.key_passphrase_file and base / node.key_passphrase_file,
+                }
             ),
         }
     )

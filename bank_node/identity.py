@@ -1,6 +1,8 @@
 """Who a bank is: its certificate, signing with its certified key, checking another bank's. No TLS here."""
 
 import datetime as dt
+import hashlib
+import logging
 from pathlib import Path
 
 from cryptography import x509
@@ -9,11 +11,15 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from bank_node.files import write_secret
-from protocol.channel import TlsFiles, read_secret_file
+from bank_node.files import write_atomic, write_secret
+from protocol.channel import TlsFiles, read_private_key, read_secret_file
 from protocol.errors import ConfigError, ProtocolViolation
 
-__all__ = ["Identity", "make_request"]
+__all__ = ["Identity", "install_certificate", "make_request", "request_fingerprint"]
+
+logger = logging.getLogger(__name__)
+
+_WARN_DAYS = 30
 
 
 class Identity:
@@ -29,7 +35,7 @@ class Identity:
             self.certificate_pem = files.certificate.read_bytes()
             certificate = x509.load_pem_x509_certificate(self.certificate_pem)
             self._ca = x509.load_pem_x509_certificate(files.ca.read_bytes())
-            key = serialization.load_pem_private_key(read_secret_file(files.key, "private key"), None)
+            key = serialization.load_pem_private_key(read_private_key(files.key, files.passphrase), None)
         except OSError as error:
             raise ConfigError(f"{error.filename} can't be read: {error.strerror}") from error
         except ValueError as error:
@@ -39,13 +45,37 @@ class Identity:
         if _common_name(certificate) != bank:
             raise ConfigError(f"certificate {files.certificate} is not bank {bank}'s")
         self._key = key
+        self.not_after = certificate.not_valid_after_utc
+        left = self.not_after - dt.datetime.now(dt.UTC)
+        if left < dt.timedelta(days=_WARN_DAYS):
+            logger.warning(
+                "bank %s: the certificate %s runs out in %d days; renew it by `bank-node renew`",
+                bank,
+                files.certificate,
+                left.days,
+            )
 
     def sign(self, message: bytes) -> bytes:
         """An ECDSA P-256 / SHA-256 signature."""
         return self._key.sign(message, ec.ECDSA(hashes.SHA256()))
 
-    def verify(self, bank: str, certificate_pem: bytes, message: bytes, signature: bytes, now: dt.datetime) -> None:
-        """Check that `bank`, certified by our CA as a bank, signed `message`.
+    def verify(
+        self,
+        bank: str,
+        certificate_pem: bytes,
+        message: bytes,
+        signature: bytes,
+        now: dt.datetime,
+        crl_pem: bytes,
+    ) -> None:
+        """Check that `bank`, certified by our CA as a bank and not revoked, signed `message`.
+
+        Args:
+            bank: who should have signed.
+            certificate_pem: the certificate it shows.
+            message, signature: what was signed, and the ECDSA signature.
+            now: the time.
+            crl_pem: the CA's revocation list, as relayed; it is checked too.
 
         Raises:
             ProtocolViolation: it did not; use nothing of the message.
@@ -61,9 +91,23 @@ class Identity:
                 raise ProtocolViolation(f"bank {bank}: the certificate is somebody else's")
             if not certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc:
                 raise ProtocolViolation(f"bank {bank}: the certificate is not valid now")
+            if certificate.serial_number in self._revoked(crl_pem, now):
+                raise ProtocolViolation(f"bank {bank}: the certificate is revoked")
             key.verify(signature, message, ec.ECDSA(hashes.SHA256()))
         except (ValueError, TypeError, IndexError, InvalidSignature) as error:
             raise ProtocolViolation(f"bank {bank}: a message is not signed by the bank's certified key") from error
+
+    def _revoked(self, crl_pem: bytes, now: dt.datetime) -> set[int]:
+        """Serial numbers on a revocation list that must be our CA's and in force."""
+        try:
+            found = x509.load_pem_x509_crl(crl_pem)
+        except ValueError as error:
+            raise ProtocolViolation("the aggregator relays no revocation list of the CA") from error
+        if not found.is_signature_valid(self._ca.public_key()):  # type: ignore[arg-type]
+            raise ProtocolViolation("the revocation list is not signed by the consortium's CA")
+        if found.next_update_utc is None or found.next_update_utc < now:
+            raise ProtocolViolation("the revocation list has run out; the operator renews it by `aggregator ca crl`")
+        return {entry.serial_number for entry in found}
 
 
 def _common_name(certificate: x509.Certificate) -> str:
@@ -71,18 +115,57 @@ def _common_name(certificate: x509.Certificate) -> str:
     return str(names[0].value) if names else ""
 
 
-def make_request(key_path: Path, bank: str) -> bytes:
-    """Make the bank's private key (0600; an existing one is kept) and a certificate request for it (PEM)."""
+def make_request(key_path: Path, bank: str, passphrase: Path | None = None) -> bytes:
+    """Make the bank's private key (0600; an existing one is kept) and a certificate request for it (PEM).
+
+    Args:
+        key_path: where the key goes.
+        bank: the id to ask for.
+        passphrase: a 0600 file; the key is encrypted under what it holds.
+    """
     if key_path.exists():
-        key = serialization.load_pem_private_key(read_secret_file(key_path, "private key"), None)
+        key = serialization.load_pem_private_key(read_private_key(key_path, passphrase), None)
         if not isinstance(key, ec.EllipticCurvePrivateKey):
             raise ConfigError(f"private key {key_path} is not an ECDSA key")
     else:
         key = ec.generate_private_key(ec.SECP256R1())
-        pem = key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        write_secret(key_path, pem)
+        lock: serialization.KeySerializationEncryption = serialization.NoEncryption()
+        if passphrase is not None:
+            secret = read_secret_file(passphrase, "passphrase file").rstrip(b"\r\n")
+            if not secret:
+                raise ConfigError(f"passphrase file {passphrase} is empty")
+            lock = serialization.BestAvailableEncryption(secret)
+        write_secret(key_path, key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, lock))
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, bank)])
     request = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA256())
     return request.public_bytes(serialization.Encoding.PEM)
+
+
+def request_fingerprint(request_pem: bytes) -> str:
+    """What the bank reads to the operator over the phone: the first 128 bits of the SHA-256 of the request's key.
+
+    Groups of four hexadecimal digits; the same as `aggregator.ca.request_fingerprint` shows to the operator.
+    """
+    request = x509.load_pem_x509_csr(request_pem)
+    key = request.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    digits = hashlib.sha256(key).hexdigest()[:32]
+    return " ".join(digits[i : i + 4] for i in range(0, 32, 4))
+
+
+def install_certificate(certificate_pem: bytes, files: TlsFiles, bank: str) -> None:
+    """Put a certificate that the operator issued into its place, after checking that it is ours.
+
+    Raises:
+        ConfigError: it is not for our key, our id, or not of our CA. The certificate of before stays.
+    """
+    try:
+        certificate = x509.load_pem_x509_certificate(certificate_pem)
+        certificate.verify_directly_issued_by(x509.load_pem_x509_certificate(files.ca.read_bytes()))
+    except (OSError, ValueError, TypeError, InvalidSignature) as error:
+        raise ConfigError(f"that certificate is not one of the CA in {files.ca}") from error
+    key = serialization.load_pem_private_key(read_private_key(files.key, files.passphrase), None)
+    if key.public_key() != certificate.public_key():
+        raise ConfigError(f"that certificate is for another key than {files.key}")
+    if _common_name(certificate) != bank:
+        raise ConfigError(f"that certificate is not bank {bank}'s")
+    write_atomic(files.certificate, certificate_pem)

@@ -393,14 +393,14 @@ class RunSession:
 
     def _await_announcements(self) -> list[KeyAnnouncement]:
         while True:
-            keys, _ = self.client.keys(self.run_id)
+            keys, _, crl = self.client.keys_and_revocations(self.run_id)
             announced = [key for key in keys if key.bank in self._members]
             if len(announced) == len(self._members):
                 break
             self._look_again()
         now = dt.datetime.now(dt.UTC)
         for key in announced:
-            self._identity.verify(key.bank, key.certificate_pem, announcement_bytes(key), key.signature, now)
+            self._identity.verify(key.bank, key.certificate_pem, announcement_bytes(key), key.signature, now, crl)
         return announced
 
     def _learn_peers(self, secrets: RunSecrets, announced: list[KeyAnnouncement]) -> None:
@@ -413,7 +413,7 @@ class RunSession:
         }
 
     def _share_he_key(self, secrets: RunSecrets, announced: list[KeyAnnouncement]) -> bytes:
-        _, bundle = self.client.keys(self.run_id)
+        _, bundle, crl = self.client.keys_and_revocations(self.run_id)
         if bundle is None and min(self._members) == self.bank:
             secrets.make_shared()
             self.client.publish_bundle(self._make_bundle(secrets, announced))
@@ -428,7 +428,7 @@ class RunSession:
         if signer is None or bundle.bank not in self.view.joined:
             raise ProtocolViolation(f"run {self.run_id}: the HE key comes from {bundle.bank}, which is not in the run")
         now = dt.datetime.now(dt.UTC)
-        self._identity.verify(bundle.bank, signer.certificate_pem, bundle_bytes(bundle), bundle.signature, now)
+        self._identity.verify(bundle.bank, signer.certificate_pem, bundle_bytes(bundle), bundle.signature, now, crl)
         public = bundle.public_context
         if bundle.bank == self.bank:
             if secrets.he_key is None or public_part(secrets.he_key) != public:

@@ -20,7 +20,7 @@ mv "$DEPLOY/ca/aggregator.key" "$DEPLOY/secrets/aggregator.key"
 mv "$DEPLOY/ca/operator.key" "$DEPLOY/secrets/operator.key"
 mv "$DEPLOY/ca/aggregator.pem" "$DEPLOY/aggregator/aggregator.pem"
 mv "$DEPLOY/ca/operator.pem" "$DEPLOY/consortium/operator.pem"
-cp "$DEPLOY/ca/ca.pem" "$DEPLOY/aggregator/ca.pem"
+cp "$DEPLOY/ca/ca.pem" "$DEPLOY/ca/crl.pem" "$DEPLOY/aggregator/"
 cp "$DEPLOY/ca/ca.pem" "$DEPLOY/consortium/ca.pem"
 
 cat > "$DEPLOY/aggregator/aggregator.yaml" <<END
@@ -45,8 +45,11 @@ END
 
 for bank in $BANKS; do
     mkdir -p "$DEPLOY/$bank/events"
-    "$PYTHON" -m bank_node enroll --key "$DEPLOY/secrets/$bank.key" --bank "$bank" --out "$DEPLOY/$bank/request.pem"
-    "$PYTHON" -m aggregator ca sign "$DEPLOY/ca" "$DEPLOY/$bank/request.pem" --identity "$bank" --out "$DEPLOY/$bank/certificate.pem"
+    # Here both sides are you; between two parties, the bank reads this fingerprint out over the phone.
+    spoken=$("$PYTHON" -m bank_node enroll --key "$DEPLOY/secrets/$bank.key" --bank "$bank" \
+        --out "$DEPLOY/$bank/request.pem" | sed -n 's/^fingerprint *//p')
+    "$PYTHON" -m aggregator ca approve "$DEPLOY/ca" "$DEPLOY/$bank/request.pem" --bank "$bank" \
+        --fingerprint "$spoken" --out "$DEPLOY/$bank/certificate.pem"
     rm "$DEPLOY/$bank/request.pem"
     cp "$DEPLOY/ca/ca.pem" "$DEPLOY/$bank/ca.pem"
     cat > "$DEPLOY/$bank/$bank.yaml" <<END

@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+from cryptography.hazmat.primitives import serialization
 
 from protocol.errors import ConfigError
 from protocol.limits import MAX_MESSAGE_BYTES
 
-__all__ = ["CHANNEL_OPTIONS", "TlsFiles", "open_channel", "open_channel_async", "read_secret_file"]
+__all__ = ["CHANNEL_OPTIONS", "TlsFiles", "open_channel", "open_channel_async", "read_private_key", "read_secret_file"]
 
 CHANNEL_OPTIONS: tuple[tuple[str, Any], ...] = (
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
@@ -22,11 +23,12 @@ CHANNEL_OPTIONS: tuple[tuple[str, Any], ...] = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TlsFiles:
-    """Paths to the consortium CA's certificate, our certificate and our private key (0600)."""
+    """Paths to the consortium CA's certificate, our certificate, our private key (0600) and its passphrase, if any."""
 
     ca: Path
     certificate: Path
     key: Path
+    passphrase: Path | None = None
 
 
 def _read(path: Path, what: str) -> bytes:
@@ -51,10 +53,35 @@ def read_secret_file(path: Path, what: str) -> bytes:
     return _read(path, what)
 
 
+def read_private_key(path: Path, passphrase: Path | None = None) -> bytes:
+    """A private key as unencrypted PKCS#8 PEM, in memory only.
+
+    Args:
+        path: the key's file, 0600.
+        passphrase: a 0600 file with the passphrase of an encrypted key; its last newline does not count.
+
+    Raises:
+        ConfigError: unreadable, open to others, encrypted without a passphrase, or with another one.
+    """
+    secret = None if passphrase is None else read_secret_file(passphrase, "passphrase file").rstrip(b"\r\n")
+    try:
+        key = serialization.load_pem_private_key(read_secret_file(path, "private key"), secret)
+    except TypeError as error:
+        needs = (
+            "is encrypted: name its passphrase file" if secret is None else "is not encrypted: name no passphrase file"
+        )
+        raise ConfigError(f"private key {path} {needs}") from error
+    except ValueError as error:
+        raise ConfigError(f"private key {path} is no PEM key, or its passphrase is wrong") from error
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
 def _credentials(files: TlsFiles) -> grpc.ChannelCredentials:
     return grpc.ssl_channel_credentials(
         root_certificates=_read(files.ca, "CA certificate"),
-        private_key=read_secret_file(files.key, "private key"),
+        private_key=read_private_key(files.key, files.passphrase),
         certificate_chain=_read(files.certificate, "certificate"),
     )
 
