@@ -16,6 +16,7 @@ from bank_node.boosting import BoostingParameters
 from bank_node.client import BankClient
 from bank_node.config import AggregatorAddress
 from bank_node.federation import BankRows, Consortium, evaluate_model, train_model, vote
+from bank_node.files import write_atomic
 from bank_node.identity import Identity
 from bank_node.plan import RunPlan
 from bank_node.session import RunSession
@@ -95,18 +96,26 @@ def run_job(
         # A simulation's operator chooses the roster; its banks take what it says.
         session = RunSession(client, Identity(files, job.bank), run_id, job.folder, log, minimum_roster=1)
         plan = RunPlan.from_json(session.view.settings.parameters_json)
-        session.join(fingerprint)
-        # The wait for slower starters is no part of the protocol's cost.
-        session.wait_for(Phase.KEYING)
-        started = perf_counter()
-        session.exchange_keys()
-        keying = perf_counter() - started
-        result = run_bank(job, plan.boosting, plan.alert_budget, session, log)
-        vote(session, result["model_sha256"], log)
+        evaluated = job.folder / "evaluated.json"
+        if evaluated.exists():
+            # Started again after the evaluation: the vote is all that can be missing.
+            result = json.loads(evaluated.read_text())
+        else:
+            session.join(fingerprint)
+            # The wait for slower starters is no part of the protocol's cost.
+            session.wait_for(Phase.KEYING)
+            started = perf_counter()
+            session.exchange_keys()
+            keying = perf_counter() - started
+            result = run_bank(job, plan.boosting, plan.alert_budget, session, log)
+            result["bytes_sent"] = session.bytes_sent
+            result["seconds"] = {"keys": keying} | result["seconds"]
+            write_atomic(evaluated, json.dumps(result).encode())
+        if not session.reported(Phase.VOTING):
+            session.exchange_keys()
+            vote(session, result["model_sha256"], log)
         session.end()
-        result["bytes_sent"] = session.bytes_sent
-        result["seconds"] = {"keys": keying} | result["seconds"]
-        return result
+        return dict(result)
     finally:
         client.close()
 
