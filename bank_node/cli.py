@@ -159,6 +159,73 @@ def score(config: Config) -> None:
     _say(pipeline.score(config, log=_log))
 
 
+@app.command()
+def outbox(
+    config: Config,
+    run: Annotated[str, typer.Option("--run", help="The run's id.")],
+    kind: Annotated[str, typer.Option(help="Only this kind of message, such as Ciphertexts.")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+) -> None:
+    """Show every message that left the bank in a run: when, what, how large, to whom, its digest.
+
+    For the privacy officer. Ciphertexts have their parameters' fingerprint and the entropy of their bytes: 8 bits is
+    noise; a table of numbers would be far below. Nothing can leave past this record: it is made where the bytes are.
+    """
+    import datetime as dt
+    from dataclasses import asdict
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from bank_node.config import load_config
+    from bank_node.outbox import read_outbox, summarise
+
+    path = load_config(config).run_dir(run) / "outbox.jsonl"
+    if not path.exists():
+        raise LocalError(f"this bank has sent nothing in run {run}: there is no {path}")
+    entries = [entry for entry in read_outbox(path) if kind in ("", entry.kind)]
+    if as_json:
+        for entry in entries:
+            typer.echo(json.dumps(asdict(entry), sort_keys=True))
+        return
+    screen = Console()
+    noise = [entry.entropy for entry in entries if entry.entropy is not None]
+    table = Table("kind", "messages", "bytes", title=f"what left for run {run}")
+    for name, (count, size) in sorted(summarise(entries).items()):
+        table.add_row(name, str(count), f"{size:,}")
+    screen.print(table)
+    if noise:
+        screen.print(f"entropy of the ciphertexts' bytes: {min(noise):.3f} bits at least, of 8")
+    table = Table("when (UTC)", "kind", "step", "bytes", "to", "SHA-256", "ciphertexts", "parameters", "entropy")
+    for entry in entries:
+        when = dt.datetime.fromtimestamp(entry.at, dt.UTC).strftime("%m-%d %H:%M:%S.%f")[:-3]
+        cells = (str(entry.ciphertexts), entry.he_fingerprint, str(entry.entropy)) if entry.ciphertexts else ("",) * 3
+        table.add_row(when, entry.kind, entry.step, f"{entry.size:,}", entry.destination, entry.sha256[:16], *cells)
+    screen.print(table)
+
+
+@app.command()
+def verify(config: Config, run: Annotated[str, typer.Option("--run", help="The run's id.")]) -> None:
+    """Check a run again from the bank's own ledger: signatures, states, rosters, MAC results, the model's digest.
+
+    Ends with 1 if anything does not hold.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from bank_node.config import load_config
+    from bank_node.verification import verify_run
+
+    loaded = load_config(config)
+    findings = verify_run(loaded.run_dir(run), run, loaded.bank_id, loaded.aggregator.ca)
+    table = Table("checked", "records", "result", title=f"run {run}, seen by bank {loaded.bank_id}")
+    for finding in findings:
+        table.add_row(finding.what, str(finding.count), finding.wrong or "holds")
+    Console().print(table)
+    if any(finding.wrong for finding in findings):
+        raise typer.Exit(1)
+
+
 def main() -> None:
     """Entry point: a known error is one line and exit code 2, never a traceback."""
     from features.errors import DataError

@@ -18,7 +18,7 @@ import numpy as np
 from protocol import crossbank_pb2 as pb
 from protocol.he_parameters import HE_FINGERPRINT
 
-__all__ = ["Outbox", "OutboxEntry", "RecordingChannel", "byte_entropy", "read_outbox"]
+__all__ = ["Outbox", "OutboxEntry", "RecordingChannel", "byte_entropy", "read_outbox", "summarise"]
 
 _SAMPLE_BYTES = 16 * 1024
 

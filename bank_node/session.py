@@ -240,8 +240,9 @@ class RunSession:
         """Note, durably, that everything up to here is agreed and made `digest`: a point to go on from."""
         if self._chain is None:
             raise LocalError("nothing can be agreed before the key exchange")
+        before = self._chain.value
         state = self._chain.agreed(name, digest)
-        self._ledger.note("anchor", durable=True, name=name, state=state.hex(), digest=digest)
+        self._ledger.note("anchor", durable=True, name=name, before=before.hex(), state=state.hex(), digest=digest)
 
     def rewind(self, name: str) -> None:
         """Go back to the point that `commit` noted under `name`, to repeat what came after it."""

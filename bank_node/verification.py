@@ -1,0 +1,221 @@
+"""Checks a run afterwards from the bank's own ledger: signatures, states, rosters, MACs, the model. Needs no secret.
+
+`bank-node verify` prints what this finds. It trusts the consortium's CA and the ledger's own MAC results; everything
+that other banks said is checked against their signatures again.
+"""
+
+import base64
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from bank_node.agreement import check_reports, check_statements
+from bank_node.ledger import read_records
+from protocol.errors import CrossbankError, LocalError, ProtocolViolation
+from protocol.he_parameters import HE_FINGERPRINT
+from protocol.masks import roster_digest
+from protocol.messages import KeyAnnouncement, PhaseReport, Statement, StepHeader, SumHead
+from protocol.run_state import Phase
+from protocol.statements import announcement_bytes
+
+__all__ = ["Finding", "verify_run"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that was checked: `wrong` is empty when it holds."""
+
+    what: str
+    count: int
+    wrong: str = ""
+
+
+@dataclass(slots=True, kw_only=True)
+class _Run:
+    run_id: str
+    bank: str
+    ca: x509.Certificate
+    keys: dict[str, Ed25519PublicKey]
+    rosters: dict[int, tuple[str, ...]]
+
+
+def verify_run(run_dir: Path, run_id: str, bank: str, ca_path: Path) -> list[Finding]:
+    """Everything that can be checked of a run, in the order it happened; stops at nothing.
+
+    Args:
+        run_dir: the bank's folder of the run, with ``ledger.jsonl`` and, once trained, ``model.json``.
+        run_id: the run.
+        bank: our id.
+        ca_path: the consortium CA's certificate.
+
+    Raises:
+        LocalError: there is no ledger, or it does not parse.
+    """
+    records = read_records(run_dir / "ledger.jsonl")
+    if not records:
+        raise LocalError(f"run {run_id}: bank {bank} has no ledger in {run_dir}")
+    run = _Run(run_id=run_id, bank=bank, ca=x509.load_pem_x509_certificate(ca_path.read_bytes()), keys={}, rosters={})
+    checks = {
+        "rosters only shrink": _rosters,
+        "run keys are signed by certified banks": _peers,
+        "every sum's MAC and witness held": _macs,
+        "every bank signed the same before each sum": _statements,
+        "states follow from one sum to the next": _states,
+        "every bank signed the same at each phase's end": _reports,
+        "the model is the one that all banks reported": lambda r, rec: _model(r, rec, run_dir),
+        "no failure was noted": _failures,
+    }
+    findings = []
+    for what, check in checks.items():
+        count, wrong = 0, ""
+        try:
+            for _ in check(run, records):
+                count += 1
+        except (CrossbankError, KeyError, ValueError, TypeError) as error:
+            wrong = str(error) if isinstance(error, CrossbankError) else f"a record is damaged ({type(error).__name__})"
+        findings.append(Finding(what=what, count=count, wrong=wrong))
+    return findings
+
+
+def _of(records: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
+    return [record for record in records if record["kind"] == kind]
+
+
+def _rosters(run: _Run, records: list[dict[str, Any]]) -> Iterator[None]:
+    last: set[str] | None = None
+    for record in _of(records, "roster"):
+        members = set(record["members"])
+        if last is not None and not members < last:
+            raise ProtocolViolation(f"attempt {record['attempt']} has a bank that the attempt before had not")
+        if run.bank not in members:
+            raise ProtocolViolation(f"attempt {record['attempt']} goes without bank {run.bank}")
+        run.rosters[record["attempt"]], last = tuple(sorted(members)), members
+        yield
+
+
+def _peers(run: _Run, records: list[dict[str, Any]]) -> Iterator[None]:
+    for peer in _of(records, "peers")[-1:]:
+        for entry in peer["peers"]:
+            bank = str(entry["bank"])
+            announcement = KeyAnnouncement(
+                run_id=run.run_id,
+                bank=bank,
+                x25519_public=bytes.fromhex(entry["x25519"]),
+                ed25519_public=bytes.fromhex(entry["ed25519"]),
+                certificate_pem=entry["certificate"].encode(),
+                signature=base64.b64decode(entry["signature"]),
+            )
+            try:
+                certificate = x509.load_pem_x509_certificate(announcement.certificate_pem)
+                certificate.verify_directly_issued_by(run.ca)
+                key = certificate.public_key()
+                if f"CN={bank}" not in certificate.subject.rfc4514_string().split(","):
+                    raise ProtocolViolation(f"the certificate shown for bank {bank} is somebody else's")
+                if not isinstance(key, ec.EllipticCurvePublicKey):
+                    raise ValueError("not ECDSA")
+                key.verify(announcement.signature, announcement_bytes(announcement), ec.ECDSA(hashes.SHA256()))
+            except (ValueError, TypeError, InvalidSignature) as error:
+                raise ProtocolViolation(f"the run keys of bank {bank} are not signed by its certified key") from error
+            run.keys[bank] = Ed25519PublicKey.from_public_bytes(announcement.ed25519_public)
+            yield
+
+
+def _macs(run: _Run, records: list[dict[str, Any]]) -> Iterator[None]:
+    for record in _of(records, "sum"):
+        if record["mac"] != "ok":
+            raise ProtocolViolation(f"step {record['step']}: the MAC did not hold")
+        yield
+
+
+def _statements(run: _Run, records: list[dict[str, Any]]) -> Iterator[None]:
+    for record in _of(records, "sum"):
+        members = run.rosters[record["attempt"]]
+        ours = StepHeader(
+            run_id=run.run_id,
+            bank=run.bank,
+            step=record["step"],
+            attempt=record["attempt"],
+            chunks=record["chunks"],
+            length=record["length"],
+            he_fingerprint=HE_FINGERPRINT,
+            roster_digest=roster_digest(members),
+            state=bytes.fromhex(record["before"]),
+        )
+        statements = tuple(
+            Statement(bank=bank, state=bytes.fromhex(state), signature=bytes.fromhex(signature))
+            for bank, state, signature in record["statements"]
+        )
+        check_statements(
+            ours, SumHead(pending=False, attempt=record["attempt"], statements=statements), members, run.keys
+        )
+        yield
+
+
+def _states(run: _Run, records: list[dict[str, Any]]) -> Iterator[None]:
+    """Each sum starts from the state that the sum, anchor or rewinding before it left."""
+    state, anchors = "", {}
+    for number, record in enumerate(records, 1):
+        if record["kind"] == "sum":
+            if record["before"] != state:
+                raise ProtocolViolation(f"line {number}: step {record['step']} does not follow what was agreed before")
+            state = record["after"]
+            yield
+        elif record["kind"] == "anchor":
+            if record["name"] != "keys" and record["before"] != state:
+                raise ProtocolViolation(f"line {number}: '{record['name']}' does not follow what was agreed before")
+            anchors[record["name"]] = state = record["state"]
+        elif record["kind"] == "rewind":
+            state = anchors[record["to"]]
+
+
+def _reports(run: _Run, records: list[dict[str, Any]]) -> Iterator[None]:
+    for record in _of(records, "report"):
+        given = [
+            PhaseReport(
+                run_id=run.run_id,
+                bank=r["bank"],
+                phase=record["phase"],
+                digest=r["digest"],
+                accept=r["accept"],
+                metrics_json=r["metrics"],
+                attempt=r["attempt"],
+                roster_digest=roster_digest(run.rosters[r["attempt"]]),
+                state=bytes.fromhex(r["state"]),
+                signature=bytes.fromhex(r["signature"]),
+            )
+            for r in record["reports"]
+        ]
+        ours = next((r for r in given if r.bank == run.bank), None)
+        if ours is None:
+            raise ProtocolViolation(f"{record['phase']}: our own report is missing")
+        check_reports(ours, given, run.rosters[ours.attempt], run.keys)
+        yield
+
+
+def _model(run: _Run, records: list[dict[str, Any]], run_dir: Path) -> Iterator[None]:
+    path = run_dir / "model.json"
+    reported = {
+        report["digest"]
+        for record in _of(records, "report")
+        if record["phase"] in (Phase.TRAINING, Phase.VOTING)
+        for report in record["reports"]
+    }
+    if not reported:
+        return
+    if not path.exists() or {hashlib.sha256(path.read_bytes()).hexdigest()} != reported:
+        raise ProtocolViolation(f"the model file {path.name} is not the one that the banks reported")
+    yield
+
+
+def _failures(run: _Run, records: list[dict[str, Any]]) -> Iterator[None]:
+    for record in _of(records, "failure"):
+        raise ProtocolViolation(f"{record['error']}: {record['text']}")
+    yield from ()
