@@ -6,6 +6,7 @@ every call: revocation (at once, on open connections too), expiry since the conn
 
 import datetime as dt
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from cryptography.x509.oid import NameOID
 
 from aggregator.audit import AuditKind, AuditLog
 from protocol.errors import ConfigError
+from protocol.limits import CALL_BURST, CALLS_PER_SECOND, MAX_CALL_SECONDS, MAX_CALLS_PER_IDENTITY
 
 __all__ = ["AccessControl", "Caller", "RevocationList"]
 
@@ -87,6 +89,8 @@ class AccessControl:
         self._now = now
         self._lock = threading.Lock()
         self._active: dict[str, set[grpc.ServicerContext]] = {}
+        self._clock = time.monotonic
+        self._tokens: dict[str, tuple[float, float]] = {}
 
     def caller(self, context: grpc.ServicerContext) -> Caller:
         """The party behind a call; ends the call if its certificate does not count."""
@@ -106,6 +110,7 @@ class AccessControl:
             self._refuse(context, caller, AuditKind.CERTIFICATE_REFUSED, "the certificate is revoked")
         if not certificate.not_valid_before_utc <= self._now() <= certificate.not_valid_after_utc:
             self._refuse(context, caller, AuditKind.CERTIFICATE_REFUSED, "the certificate has run out")
+        self._admit(context, caller)
         self._follow(context, caller)
         return caller
 
@@ -143,6 +148,21 @@ class AccessControl:
             status = grpc.StatusCode.UNAUTHENTICATED
         context.abort(status, why)
         raise AssertionError("unreachable")
+
+    def _admit(self, context: grpc.ServicerContext, caller: Caller) -> None:
+        """Caps on what one certificate may ask for: deadlines, calls at once, calls a second."""
+        left = context.time_remaining()
+        if left is None or left > MAX_CALL_SECONDS:
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"a call needs a deadline of {MAX_CALL_SECONDS} s at most")
+        now = self._clock()
+        with self._lock:
+            tokens, since = self._tokens.get(caller.serial, (float(CALL_BURST), now))
+            tokens = min(float(CALL_BURST), tokens + (now - since) * CALLS_PER_SECOND) - 1
+            crowded = len(self._active.get(caller.serial, ())) >= MAX_CALLS_PER_IDENTITY
+            self._tokens[caller.serial] = (max(tokens, -1.0), now)
+        if crowded or tokens < 0:
+            what = f"{MAX_CALLS_PER_IDENTITY} calls at once" if crowded else f"{CALLS_PER_SECOND} calls a second"
+            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"no more than {what}; try again")
 
     def _follow(self, context: grpc.ServicerContext, caller: Caller) -> None:
         with self._lock:

@@ -3,6 +3,8 @@
 from typing import Final
 
 __all__ = [
+    "CALLS_PER_SECOND",
+    "CALL_BURST",
     "MAX_ATTEMPTS",
     "MAX_BANKS",
     "MAX_BATCH_CHUNKS",
@@ -53,3 +55,6 @@ MAX_CALLS_PER_IDENTITY: Final = 8
 MAX_CALL_SECONDS: Final = 3700
 #: How long the node holds a call that waits for other banks before it says "pending".
 MAX_WAIT_SECONDS: Final = 20
+#: Calls a second of one certificate, on average and at once: a bank needs a few a step, and polls five times a second.
+CALLS_PER_SECOND: Final = 200
+CALL_BURST: Final = 400
