@@ -24,13 +24,13 @@ from bank_node.ledger import read_records
 from bank_node.plan import RunPlan
 from protocol.errors import AggregatorUnreachable
 from protocol.messages import RunSettings, RunView
-from protocol.run_state import TERMINAL
+from protocol.run_state import TERMINAL, Phase
 from simulator import worker
 from simulator.consortium import LOOPBACK, AggregatorProcess, bank_files, free_port, make_certificates, operator_files
 from simulator.tables import SimulatedTable
 from simulator.training import federate
 
-PARAMS = BoostingParameters.from_mapping({"n_estimators": 5, "max_depth": 3, "max_bin": 16, "eta": 0.3})
+PARAMS = BoostingParameters.from_mapping({"n_estimators": 8, "max_depth": 3, "max_bin": 16, "eta": 0.3})
 _METHOD = multiprocessing.get_context("forkserver")
 _METHOD.set_forkserver_preload(["simulator.worker", "tests.simulation.chaos"])
 
@@ -106,8 +106,22 @@ class Chaos:
                 view = self.view()
                 if until(view):
                     return view
-            time.sleep(0.1)
+            time.sleep(0.02)
         raise AssertionError(f"the run hangs: {view and (view.phase, view.step, [e.text for e in view.events[-8:]])}")
+
+    def some_moment(self, chance: random.Random) -> None:
+        """Wait for a moment drawn from the whole run: a phase or a boosting round, and a little more."""
+        order = [phase.value for phase in Phase]
+        target = chance.choice(["KEYING", "BINNING", *range(PARAMS.n_estimators), "EVALUATING", "VOTING"])
+
+        def come(view: RunView) -> bool:
+            at = order.index(view.phase)
+            if isinstance(target, int):
+                return at > order.index("TRAINING") or (view.phase == "TRAINING" and view.rounds_done >= target)
+            return at >= order.index(target)
+
+        self.wait(come)
+        time.sleep(chance.uniform(0, 0.15))
 
     def finish(self, banks: list[str] | None = None) -> dict[str, dict[str, Any]]:
         """Wait for the run's end and the given banks' results."""

@@ -14,9 +14,6 @@ from simulator.tables import SimulatedTable
 from tests.simulation.chaos import PARAMS, Chaos, Proxy, after_drop, chaos, undisturbed
 from tests.simulation.tables import small_table
 
-#: A run of the small table takes about this long, in seconds; faults are spread over it.
-_SPAN = 2.5
-
 
 @pytest.fixture(scope="module")
 def table() -> SimulatedTable:
@@ -44,7 +41,7 @@ def _kill_a_bank_and_start_it_again(tmp_path: Path, table: SimulatedTable, expec
         _start_all(run)
         for _ in range(chance.choice([1, 1, 2])):
             victim = chance.choice(list(table.train))
-            time.sleep(chance.uniform(0, _SPAN))
+            run.some_moment(chance)
             if run.banks[victim].is_alive():
                 run.kill(victim)
                 time.sleep(chance.choice([0, 0, 0.5]))
@@ -57,8 +54,7 @@ def _kill_a_bank_for_good(tmp_path: Path, table: SimulatedTable, seed: int) -> N
     with chaos(tmp_path / str(seed), table, step_seconds=2) as run:
         _start_all(run)
         victim = chance.choice(list(table.train))
-        run.wait(lambda v: len(v.joined) == len(table.train))
-        time.sleep(chance.uniform(0, _SPAN))
+        run.some_moment(chance)
         run.kill(victim)
         left = [bank for bank in table.train if bank != victim]
         results = run.finish(left)
@@ -73,7 +69,7 @@ def _kill_the_node(tmp_path: Path, table: SimulatedTable, expected: str, seed: i
     with chaos(tmp_path / str(seed), table) as run:
         _start_all(run)
         for _ in range(chance.choice([1, 1, 2])):
-            time.sleep(chance.uniform(0, _SPAN))
+            run.some_moment(chance)
             victim = chance.choice(list(table.train))
             if bank_too and run.banks[victim].is_alive():
                 run.kill(victim)
