@@ -1,4 +1,4 @@
-"""Draws the run's state diagram in docs/protocol.md from the protocol's table; with --check says whether it is fresh."""
+"""Draws the run's state diagram in docs/protocol.md from the table; with --check, says whether it is fresh."""
 
 import sys
 from pathlib import Path
