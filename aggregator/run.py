@@ -104,6 +104,9 @@ def load_run(store: Store, row: RunRow, now: float) -> Run:
         void_before=row.void_before,
         events=store.events(row.run_id),
     )
+    for kept in store.reports(row.run_id):
+        # Of a released run too: a bank may not have checked the last reports yet.
+        run.reports[kept.bank, Phase(kept.phase)] = report_from_pb(pb.PhaseReport.FromString(kept.message))
     if run.phase in TERMINAL:
         return run
     run.updated_at = now
@@ -113,8 +116,6 @@ def load_run(store: Store, row: RunRow, now: float) -> Run:
         else:
             run.bundle = bundle_from_pb(pb.KeyBundle.FromString(key.message))
             run.context = PublicContext(run.bundle.public_context)
-    for kept in store.reports(row.run_id):
-        run.reports[kept.bank, Phase(kept.phase)] = report_from_pb(pb.PhaseReport.FromString(kept.message))
     return run
 
 

@@ -24,7 +24,8 @@ def train_champion(
         return None
     settings = params.to_mapping()
     rounds = int(settings.pop("n_estimators"))
-    settings.pop("xgboost_arithmetic", None)  # XGBoost follows its own
+    for ours in ("xgboost_arithmetic", "histogram_layout"):  # XGBoost follows its own
+        settings.pop(ours, None)
     if settings.get("base_score") is None:
         settings.pop("base_score", None)
     settings |= {"tree_method": "hist", "objective": "binary:logistic", "nthread": threads, "verbosity": 0}

@@ -32,6 +32,7 @@ from bank_node.boosting import (
 from bank_node.evaluation import RankingMetrics, rank_metrics, secure_metrics
 from bank_node.files import write_atomic
 from protocol.errors import RosterChanged
+from protocol.field import HALF
 from protocol.run_state import Phase
 
 __all__ = ["BankRows", "Consortium", "FederatedModel", "evaluate_model", "train_model", "vote"]
@@ -163,7 +164,8 @@ def train_model(
             binned,
             rows.labels,
             params,
-            consortium.secure_sum,
+            # Each bank's magnitudes, and so the totals, stay below 2**57 by the choice of units.
+            lambda step, vector: consortium.secure_sum(step, vector, bound=HALF),
             n_rows_total=cuts.n_rows_total,
             base_score=base_score,
             resume=list(kept),

@@ -45,7 +45,7 @@ def _pooled(table: SimulatedTable, params: BoostingParameters, threads: int) -> 
     rows = table.pooled(table.train)
     settings = params.to_mapping()
     rounds = int(settings.pop("n_estimators"))
-    for ours in ("base_score", "xgboost_arithmetic"):
+    for ours in ("base_score", "xgboost_arithmetic", "histogram_layout"):
         settings.pop(ours, None)
     started = perf_counter()
     matrix = xgboost.QuantileDMatrix(rows.columns, label=rows.labels, max_bin=params.max_bin, nthread=threads)
@@ -73,18 +73,27 @@ def bench(
     small = BoostingParameters.from_mapping({"n_estimators": 1, "max_depth": 2, "max_bin": 64})
     federate(make_rows(2, 500, 3, seed=1), small, out, mode="plain", alert_budget=0.005)
     compile_seconds = perf_counter() - started
-    names = ("pooled XGBoost", "plain federated", "secure federated")
+    packed = BoostingParameters.from_mapping(params.to_mapping() | {"histogram_layout": "packed"})
+    federate(
+        make_rows(2, 500, 3, seed=1),
+        BoostingParameters.from_mapping(small.to_mapping() | {"histogram_layout": "packed"}),
+        out,
+        mode="plain",
+        alert_budget=0.005,
+    )
+    names = ("pooled XGBoost", "plain federated", "secure federated, exact", "secure federated, packed")
     times: dict[str, list[float]] = {name: [] for name in names}
-    details: dict[str, float] = {}
-    sent = 0
+    details: dict[str, dict[str, float]] = {}
+    sent: dict[str, int] = {}
     for turn in range(repeats):
         times[names[0]].append(_pooled(table, params, threads))
         _, seconds = federate(table, params, out, mode="plain", alert_budget=0.005)
         times[names[1]].append(seconds["binning"] + seconds["training"])
-        results, seconds = federate(table, params, out, mode="processes", alert_budget=0.005)
-        times[names[2]].append(seconds["keys"] + seconds["binning"] + seconds["training"])
-        details = seconds
-        sent = max(int(result["bytes_sent"]) for result in results.values())
+        for name, chosen in ((names[2], params), (names[3], packed)):
+            results, seconds = federate(table, chosen, out, mode="processes", alert_budget=0.005)
+            times[name].append(seconds["keys"] + seconds["binning"] + seconds["training"])
+            details[name] = seconds
+            sent[name] = max(int(result["bytes_sent"]) for result in results.values())
         screen.print(f"repeat {turn + 1}: " + ", ".join(f"{name} {times[name][-1]:.2f} s" for name in names))
     base = times[names[0]]
     ratios = {name: median(t / b for t, b in zip(times[name], base, strict=True)) for name in names}
@@ -92,9 +101,11 @@ def bench(
     for name in names:
         shown.add_row(name, f"{median(times[name]):.2f}", f"{ratios[name]:.2f}")
     screen.print(shown)
-    screen.print(f"bytes sent per bank and tree: {sent / trees / 1e6:.2f} MB")
+    for name, size in sent.items():
+        screen.print(f"{name}: {size / trees / 1e6:.2f} MB sent per bank and tree")
     screen.print(f"first use of the kernels (compiling, or reading the cache): {compile_seconds:.1f} s, not counted")
-    screen.print("secure run by phase: " + ", ".join(f"{k} {v:.2f} s" for k, v in details.items()))
+    for name, phases in details.items():
+        screen.print(f"{name}, by phase: " + ", ".join(f"{k} {v:.2f} s" for k, v in phases.items()))
     report = {
         "banks": banks,
         "rows_per_bank": rows,
@@ -102,7 +113,7 @@ def bench(
         "trees": trees,
         "seconds": times,
         "ratio_to_pooled": ratios,
-        "bytes_per_bank_and_tree": sent / trees,
+        "bytes_per_bank_and_tree": {name: size / trees for name, size in sent.items()},
     }
     out.mkdir(parents=True, exist_ok=True)
     (out / "bench.json").write_text(json.dumps(report, indent=2) + "\n")

@@ -16,6 +16,7 @@ from bank_node.boosting.errors import BoostingError, RowError, SumError
 from bank_node.boosting.gradients import BITS_OF_SUM, base_margin, fraction_bits, logistic_gradients
 from bank_node.boosting.histogram import SlotLayout, build_histograms
 from bank_node.boosting.kernels import kernel
+from bank_node.boosting.packing import Packing, build_packed, pack_rows
 from bank_node.boosting.parameters import BoostingParameters
 from bank_node.boosting.partition import partition_rows
 from bank_node.boosting.splitting import SplitRules, Splits, find_splits, node_weight
@@ -52,7 +53,8 @@ def train_trees(
         labels: 0 or 1, (n,).
         params: The run's parameters, equal at all banks.
         secure_sum: Called as `secure_sum("train/<round>/<depth>", vector)`, once a level that can still split,
-            with int64 values whose sum over all banks stays below 2**56.
+            with int64 values of which all banks' magnitudes together stay below 2**57. In the packed layout also
+            for "train/<round>/scale" before the levels and "train/<round>/leaves" after them.
         n_rows_total: Rows of all banks together.
         base_score: Probability to start from; None takes it from the parameters, or the cuts' counts.
         resume: Trees made before; their rounds are not trained again.
@@ -78,7 +80,7 @@ def train_trees(
     margins = np.full(binned.n_rows, base_margin(base_score), dtype=np.float32)
     for tree in resume:
         add_tree(margins, tree, binned)
-    grower = _Grower.of(binned, params, bits, secure_sum)
+    grower = _Grower.of(binned, params, bits, secure_sum, n_rows_total)
     trees = list(resume)
     gradients = np.empty((binned.n_rows, 2), dtype=np.int64)
     for round_index in range(len(trees), params.n_estimators):
@@ -179,6 +181,8 @@ class _Grower:
     layout: SlotLayout
     rules: SplitRules
     secure_sum: SecureSum
+    bits: int
+    n_rows_total: int
     bins: npt.NDArray[np.uint8]
     columns: npt.NDArray[np.uint8]
     missing_bins: Integers
@@ -186,7 +190,9 @@ class _Grower:
     spare: npt.NDArray[np.uint32]
 
     @classmethod
-    def of(cls, binned: BinnedRows, params: BoostingParameters, bits: int, secure_sum: SecureSum) -> "_Grower":
+    def of(
+        cls, binned: BinnedRows, params: BoostingParameters, bits: int, secure_sum: SecureSum, n_rows_total: int
+    ) -> "_Grower":
         """Sets up for the rows of one bank."""
         layout = SlotLayout.of(binned.cuts)
         whole = layout.features.size == binned.cuts.n_features
@@ -197,6 +203,8 @@ class _Grower:
             layout=layout,
             rules=SplitRules.of(params, bits),
             secure_sum=secure_sum,
+            bits=bits,
+            n_rows_total=n_rows_total,
             bins=bins,
             columns=np.ascontiguousarray(bins.T),
             missing_bins=binned.cuts.n_bins[layout.features],
@@ -208,7 +216,8 @@ class _Grower:
         """Grows one tree and adds its leaf values to the margins of this bank's rows."""
         self.rows[:] = np.arange(self.rows.size, dtype=np.uint32)
         nodes = _Nodes()
-        histograms, total = self._root(f"train/{round_index}/0", gradients)
+        local = self._local_sums(round_index, gradients)
+        histograms, total = self._root(f"train/{round_index}/0", local)
         nodes.add(-1, total, 0, self.rows.size)
         level = np.zeros(1, dtype=np.int64)
         for depth in range(1, self.params.max_depth + 1):
@@ -221,23 +230,50 @@ class _Grower:
             if depth == self.params.max_depth:
                 break
             step = f"train/{round_index}/{depth}"
-            level, histograms = self._next_level(step, nodes, level[kept], histograms[kept], gradients)
+            level, histograms = self._next_level(step, nodes, level[kept], histograms[kept], local)
             if level.size == 0:
                 break
+        if local.packing is not None:
+            self._refit(f"train/{round_index}/leaves", nodes, gradients)
         tree = nodes.finish(self.rules, self.params.eta)
         leaves = np.flatnonzero(tree.left < 0)
         begins, ends = np.array(nodes.begin, dtype=np.int64)[leaves], np.array(nodes.end, dtype=np.int64)[leaves]
         _add_leaves(self.rows, begins, ends, tree.value[leaves], margins)
         return tree
 
-    def _root(self, step: str, gradients: Integers) -> tuple[Integers, Integers]:
-        """Sums the root's histogram and, in two more values, its total."""
+    def _local_sums(self, round_index: int, gradients: Integers) -> "_LocalSums":
+        """Chooses this tree's layout, from the magnitudes of all banks' gradients."""
+        packing = None
+        if self.params.histogram_layout == "packed":
+            magnitudes = np.array([np.abs(gradients[:, 0]).sum(), gradients[:, 1].sum()], dtype=np.int64)
+            summed = self._sum(f"train/{round_index}/scale", magnitudes)
+            packing = Packing.of(int(summed[0]), int(summed[1]), self.n_rows_total, self.bits)
+        packed = None if packing is None else pack_rows(gradients, packing)
+        return _LocalSums(grower=self, gradients=gradients, packing=packing, packed=packed)
+
+    def _refit(self, step: str, nodes: _Nodes, gradients: Integers) -> None:
+        """Replaces all nodes' rounded totals by exact ones: one sum over the leaves, and upwards from there."""
+        leaves = [i for i, left in enumerate(nodes.left) if left < 0]
+        own = np.array(
+            [gradients[self.rows[nodes.begin[i] : nodes.end[i]]].sum(axis=0) for i in leaves], dtype=np.int64
+        )
+        summed = self._sum(step, own.reshape(-1)).reshape(-1, 2)
+        if summed[:, 1].min() < 0:
+            raise SumError(f"step {step}: the sum is none of leaves (a hessian below zero)")
+        for leaf, total in zip(leaves, summed, strict=True):
+            nodes.total[leaf] = total
+        # Children come after their parents.
+        for i in reversed(range(len(nodes.left))):
+            if nodes.left[i] >= 0:
+                nodes.total[i] = nodes.total[nodes.left[i]] + nodes.total[nodes.right[i]]
+
+    def _root(self, step: str, local: "_LocalSums") -> tuple[Integers, Integers]:
+        """Sums the root's histogram and, in one or two more values, its total."""
         begins, ends = np.zeros(1, dtype=np.int64), np.array([self.rows.size], dtype=np.int64)
-        local = build_histograms(self.bins, gradients, self.rows, begins, ends, self.layout)
-        vector = np.concatenate((self.layout.pack(local), gradients.sum(axis=0, dtype=np.int64)))
-        summed = self._sum(step, vector)
-        total = summed[-2:].copy()
-        histograms = self.layout.unpack(summed[:-2], total[None, :])
+        vector = np.concatenate((local.histograms(begins, ends), local.total()))
+        pairs = local.pairs(self._sum(step, vector))
+        total = pairs[-1].copy()
+        histograms = self.layout.unpack(pairs[:-1], total[None, :])
         self._check(step, histograms)
         return histograms, total
 
@@ -275,7 +311,7 @@ class _Grower:
             nodes.right[parent] = nodes.add(parent, right_total, int(middles[k]), int(ends[k]))
 
     def _next_level(
-        self, step: str, nodes: _Nodes, parents: Integers, parent_histograms: Integers, gradients: Integers
+        self, step: str, nodes: _Nodes, parents: Integers, parent_histograms: Integers, local: "_LocalSums"
     ) -> tuple[Integers, Integers]:
         """Histograms of the children: the lighter one summed over the banks, the heavier by subtraction.
 
@@ -294,9 +330,8 @@ class _Grower:
         light = [left if nodes.total[left][1] <= nodes.total[right][1] else right for _, left, right in pairs]
         begins = np.array([nodes.begin[i] for i in light], dtype=np.int64)
         ends = np.array([nodes.end[i] for i in light], dtype=np.int64)
-        local = build_histograms(self.bins, gradients, self.rows, begins, ends, self.layout)
-        summed = self._sum(step, self.layout.pack(local))
-        built = self.layout.unpack(summed, np.stack([nodes.total[i] for i in light]))
+        pairs_of_slots = local.pairs(self._sum(step, local.histograms(begins, ends)))
+        built = self.layout.unpack(pairs_of_slots, np.stack([nodes.total[i] for i in light]))
         siblings = parent_histograms[[k for k, _, _ in pairs]] - built
         self._check(step, built)
         self._check(step, siblings)
@@ -318,3 +353,32 @@ class _Grower:
     def _check(self, step: str, histograms: Integers) -> None:
         if histograms.size and (int(histograms[..., 1].min()) < 0 or int(np.abs(histograms).max()) >= 2**BITS_OF_SUM):
             raise SumError(f"step {step}: the sum is no histogram of the agreed rows (a hessian out of range)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _LocalSums:
+    """What this bank sends of one tree's histograms, in the tree's layout, and what comes back."""
+
+    grower: _Grower
+    gradients: Integers
+    packing: Packing | None
+    packed: Integers | None
+
+    def histograms(self, begins: Integers, ends: Integers) -> Integers:
+        """The sent slots of some nodes' histograms over our rows, as one vector."""
+        grower = self.grower
+        if self.packed is None:
+            built = build_histograms(grower.bins, self.gradients, grower.rows, begins, ends, grower.layout)
+            return grower.layout.pack(built)
+        slots = build_packed(grower.bins, self.packed, grower.rows, begins, ends, grower.layout.starts)
+        return np.ascontiguousarray(slots[:, grower.layout.sent]).reshape(-1)
+
+    def total(self) -> Integers:
+        """Our rows' total, as it is sent."""
+        if self.packed is None:
+            return np.asarray(self.gradients.sum(axis=0, dtype=np.int64))
+        return np.array([self.packed.sum()], dtype=np.int64)
+
+    def pairs(self, summed: Integers) -> Integers:
+        """Gradient and hessian of each summed slot, int64 (m, 2)."""
+        return summed.reshape(-1, 2) if self.packing is None else self.packing.unpack(summed)

@@ -19,6 +19,9 @@ MAX_BINS = 255
 MAX_DEPTH = 12
 """A level of depth d sends up to 2**(d-1) histograms; 12 keeps a message below about 100 MB."""
 
+LAYOUTS = ("wide", "packed")
+"""How a slot's gradient and hessian are sent, see `BoostingParameters`."""
+
 ARITHMETICS = ("3.2", "3.4")
 """The versions of XGBoost's split arithmetic this engine can follow, see `BoostingParameters`."""
 
@@ -57,6 +60,9 @@ class BoostingParameters:
             the L1 term out of the gain, and (b) in the leaf of a tree whose rows weigh less than
             min_child_weight together, which is 0 in 3.2. It is a parameter and not the installed
             version, since all banks of a run must compute the same.
+        histogram_layout: "wide" sends gradient and hessian of a slot as two exact numbers: the model is XGBoost's
+            own. "packed" sends them as one, rounded for choosing splits only (docs/boosting.md): half the
+            ciphertexts, leaf values still exact, and the model still independent of how rows lie over banks.
     """
 
     n_estimators: int = 100
@@ -72,6 +78,7 @@ class BoostingParameters:
     max_bin: int = 64
     seed: int = 0
     xgboost_arithmetic: str = "3.2"
+    histogram_layout: str = "wide"
 
     def __post_init__(self) -> None:
         """Checks types and ranges; whole floats become ints and ints become floats where due.
@@ -80,12 +87,16 @@ class BoostingParameters:
             ParameterError: Naming the parameter and its allowed range.
         """
         for field in fields(self):
-            if field.name != "xgboost_arithmetic":
+            if field.name not in ("xgboost_arithmetic", "histogram_layout"):
                 object.__setattr__(self, field.name, _number(field.name, getattr(self, field.name)))
         if self.xgboost_arithmetic not in ARITHMETICS:
             raise ParameterError(
                 f"parameter xgboost_arithmetic must be one of {', '.join(ARITHMETICS)} (as text), "
                 f"got {self.xgboost_arithmetic!r}"
+            )
+        if self.histogram_layout not in LAYOUTS:
+            raise ParameterError(
+                f"parameter histogram_layout must be {' or '.join(LAYOUTS)}, got {self.histogram_layout!r}"
             )
         _check("n_estimators", self.n_estimators, self.n_estimators >= 1, "1 or more")
         _check("max_depth", self.max_depth, 1 <= self.max_depth <= MAX_DEPTH, f"between 1 and {MAX_DEPTH}")

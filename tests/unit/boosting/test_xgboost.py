@@ -28,6 +28,7 @@ def _pooled(trained: Trained, labels: np.ndarray, params: BoostingParameters) ->
     settings = params.to_mapping()
     rounds = settings.pop("n_estimators")
     settings.pop("xgboost_arithmetic")
+    settings.pop("histogram_layout")
     if settings["base_score"] is None:
         settings.pop("base_score")
     settings |= {"objective": "binary:logistic", "tree_method": "hist", "max_bin": 300, "nthread": 1}

@@ -1,0 +1,158 @@
+"""The packed layout: it unpacks what it packs, can't overflow, gives the same bytes for any split, ranks like wide."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import average_precision_score
+
+from bank_node.boosting import BoostingParameters, bin_rows, export_booster, global_bins, predict_margin, train_trees
+from bank_node.boosting.packing import (
+    FIELD_BITS,
+    LEAST_BITS,
+    Packing,
+    build_packed,
+    build_packed_naive,
+    pack_rows,
+    pack_rows_naive,
+)
+from protocol.field import HALF
+from simulator.tables import auto_grid
+from tests.unit.boosting.lockstep import run_banks
+
+
+def _gradients(rng: np.random.Generator, rows: int, bits: int) -> np.ndarray:
+    p = rng.beta(0.3, 3.0, rows)
+    y = rng.random(rows) < p
+    g = np.where(y, p - 1, p)
+    return np.stack([np.round(g * 2.0**bits), np.round(p * (1 - p) * 2.0**bits)], axis=1).astype(np.int64)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32), st.integers(1, 3000), st.sampled_from([16, 24, 30]), st.integers(1, 5))
+def test_packed_sums_unpack_to_the_sums_of_rounded_rows_and_stay_in_the_field(
+    seed: int, rows: int, bits: int, banks: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    gradients = _gradients(rng, rows, bits)
+    packing = Packing.of(int(np.abs(gradients[:, 0]).sum()), int(gradients[:, 1].sum()), rows, bits)
+    assert packing is not None
+    packed = pack_rows(gradients, packing)
+    assert np.array_equal(packed, pack_rows_naive(gradients, packing))
+    bank_of_row = rng.integers(0, banks, rows)
+    parts = [int(packed[bank_of_row == b].sum()) for b in range(banks)]
+    assert all(abs(part) <= HALF for part in [*parts, sum(parts)])
+    pair = packing.unpack(np.array([sum(parts)], dtype=np.int64))[0]
+    rounded = [((gradients[:, i] + (1 << s >> 1)) >> s) << s for i, s in enumerate(_shifts(packing))]
+    assert pair.tolist() == [int(column.sum()) for column in rounded]
+    for column, shift in zip(gradients.T, _shifts(packing), strict=True):
+        step = 1 << shift
+        assert np.abs(((column + (step >> 1)) >> shift << shift) - column).max() <= step // 2
+
+
+def _shifts(packing: Packing) -> tuple[int, int]:
+    return packing.gradient_shift, packing.hessian_shift
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(0, 2**56), st.integers(0, 2**56), st.integers(1, 2**26), st.integers(12, 30))
+def test_no_total_can_leave_its_bits_and_too_few_bits_mean_the_exact_layout(
+    g: int, h: int, rows: int, bits: int
+) -> None:
+    packing = Packing.of(g, h, rows, bits)
+    if packing is None:
+        assert max(g, h) >> (bits - LEAST_BITS) >= 2 ** (FIELD_BITS - 1) - rows
+        return
+    for total, shift in ((g, packing.gradient_shift), (h, packing.hessian_shift)):
+        # Each row rounds up by half a step at most.
+        assert (total + rows * (1 << shift) / 2) / (1 << shift) < 2**FIELD_BITS
+        assert bits - shift >= LEAST_BITS
+
+
+def test_packed_histograms_equal_their_naive_twin() -> None:
+    rng = np.random.default_rng(1)
+    bins = rng.integers(0, 5, (101, 3)).astype(np.uint8)
+    starts = np.array([0, 5, 10, 15], dtype=np.int64)
+    rows = rng.permutation(101).astype(np.uint32)
+    begins, ends = np.array([0, 40], dtype=np.int64), np.array([40, 101], dtype=np.int64)
+    packed = rng.integers(-(2**40), 2**40, 101)
+    fast = build_packed(bins, packed, rows, begins, ends, starts)
+    assert np.array_equal(fast, build_packed_naive(bins, packed, rows, begins, ends, starts))
+
+
+def _data(rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    columns = rng.normal(size=(rows, 6)).astype(np.float32)
+    signal = columns[:, 0] * columns[:, 1] + np.sin(2 * columns[:, 2]) + 0.5 * rng.normal(size=rows)
+    columns[rng.random(columns.shape) < 0.03] = np.nan
+    return columns, (signal > 2.2).astype(np.uint8)
+
+
+def _train(columns: np.ndarray, labels: np.ndarray, split: np.ndarray, banks: int, layout: str) -> tuple[bytes, list]:
+    params = BoostingParameters(n_estimators=12, max_depth=5, eta=0.3, max_bin=32, histogram_layout=layout)
+    grids = [auto_grid(columns[:, i]) for i in range(columns.shape[1])]
+
+    def one(bank: int):
+        mine = split == bank
+
+        def work(secure_sum):
+            cuts = global_bins(columns[mine], labels[mine], grids, params.max_bin, secure_sum)
+            base = cuts.base_score(params)
+            trees = train_trees(
+                bin_rows(columns[mine], cuts), labels[mine], params, secure_sum,
+                n_rows_total=cuts.n_rows_total, base_score=base,
+            )  # fmt: skip
+            names = [f"f{i}" for i in range(columns.shape[1])]
+            return export_booster(trees, cuts, params, names, base), trees, base
+
+        return work
+
+    results = run_banks([one(bank) for bank in range(banks)])
+    assert len({result[0] for result in results}) == 1
+    return results[0][0], [results[0][1], results[0][2]]
+
+
+@pytest.mark.parametrize("banks", [3, 5, 13])
+def test_the_packed_model_does_not_depend_on_how_rows_lie_over_banks(banks: int) -> None:
+    columns, labels = _data(4000, 2)
+    one, _ = _train(columns, labels, np.zeros(4000, dtype=int), 1, "packed")
+    split = np.random.default_rng(banks).choice(banks, 4000, p=np.random.default_rng(1).dirichlet([0.5] * banks))
+    assert _train(columns, labels, split, banks, "packed")[0] == one
+
+
+def test_resuming_a_packed_training_gives_the_same_trees() -> None:
+    columns, labels = _data(3000, 4)
+    params = BoostingParameters(n_estimators=6, max_depth=4, max_bin=16, histogram_layout="packed")
+    grids = [auto_grid(columns[:, i]) for i in range(columns.shape[1])]
+
+    def alone(step: str, vector: np.ndarray) -> np.ndarray:
+        return vector
+
+    cuts = global_bins(columns, labels, grids, params.max_bin, alone)
+    binned = bin_rows(columns, cuts)
+    whole = train_trees(binned, labels, params, alone, n_rows_total=3000)
+    again = train_trees(binned, labels, params, alone, n_rows_total=3000, resume=whole[:3])
+    for a, b in zip(whole, again, strict=True):
+        assert np.array_equal(a.value, b.value) and np.array_equal(a.threshold, b.threshold)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_packed_and_wide_rank_alike(seed: int) -> None:
+    columns, labels = _data(40_000, seed)
+    scores = {}
+    for layout in ("wide", "packed"):
+        _, (trees, base) = _train(columns, labels, np.zeros(len(labels), dtype=int), 1, layout)
+        scores[layout] = average_precision_score(labels, predict_margin(trees, columns, base))
+    assert abs(scores["wide"] - scores["packed"]) < 5e-4 * 4
+    print(f"seed {seed}: wide {scores['wide']:.6f}, packed {scores['packed']:.6f}")
+
+
+def test_leaf_values_are_exact_in_the_packed_layout() -> None:
+    """A tree whose splits coincide has the wide layout's leaves to the bit."""
+    columns, labels = _data(3000, 6)
+    columns = np.where(np.isnan(columns), 0, np.sign(columns)).astype(np.float32)
+    _, (wide, _) = _train(columns, labels, np.zeros(3000, dtype=int), 1, "wide")
+    _, (packed, _) = _train(columns, labels, np.zeros(3000, dtype=int), 1, "packed")
+    assert np.array_equal(wide[0].feature, packed[0].feature)
+    assert np.array_equal(wide[0].value, packed[0].value)
+    assert np.array_equal(wide[0].sum_hessian, packed[0].sum_hessian)
