@@ -96,6 +96,8 @@ class RunSession:
         self.bank = client.bank
         self.run_id = run_id
         self.bytes_sent = 0
+        #: Seconds spent on MACs, witnesses, signatures and states: what verification costs this bank.
+        self.checking_seconds = 0.0
         self._identity = identity
         self._log = log
         self._run_dir = run_dir
@@ -196,10 +198,12 @@ class RunSession:
         roster = roster_digest(self._members)
         with self._fail_closed(step):
             self._ledger.bind(step, self._attempt, hashlib.sha256(numbers.astype("<i8").tobytes()).hexdigest())
+            started = time.perf_counter()
             header = self._signed_header(step, roster, laid.shape[0], numbers.size)
             name = step_name(self.run_id, step, self._attempt, roster)
             checks = CheckKeys(group, name, laid.shape[0])
             checks.fill(laid)
+            self.checking_seconds += time.perf_counter() - started
 
             def chunks() -> Iterator[Chunk]:
                 masks = MaskStream(self.bank, {m: self._seeds[m] for m in self._members if m != self.bank}, name)
@@ -214,8 +218,11 @@ class RunSession:
             if head.attempt != self._attempt:
                 header, members, roster = self._header_of_before(header, head)
                 checks = CheckKeys(group, step_name(self.run_id, step, head.attempt, roster), header.chunks)
+            started = time.perf_counter()
             self._check_statements(header, head, members)
+            self.checking_seconds += time.perf_counter() - started
             total = np.stack([cipher.decrypt(body) for body in bodies])
+            started = time.perf_counter()
             checks.verify(total, len(members), self.run_id, step)
             try:
                 summed = decode_signed(join_chunks(total, numbers.size), HALF if bound is None else bound)
@@ -234,6 +241,7 @@ class RunSession:
                 before=before.hex(),
                 after=after.hex(),
             )
+            self.checking_seconds += time.perf_counter() - started
         return summed
 
     def commit(self, name: str, digest: str) -> None:

@@ -85,6 +85,7 @@ def bench(
     times: dict[str, list[float]] = {name: [] for name in names}
     details: dict[str, dict[str, float]] = {}
     sent: dict[str, int] = {}
+    checking: dict[str, float] = {}
     for turn in range(repeats):
         times[names[0]].append(_pooled(table, params, threads))
         _, seconds = federate(table, params, out, mode="plain", alert_budget=0.005)
@@ -93,6 +94,8 @@ def bench(
             results, seconds = federate(table, chosen, out, mode="processes", alert_budget=0.005)
             times[name].append(seconds["keys"] + seconds["binning"] + seconds["training"])
             details[name] = seconds
+            whole = max(r["seconds"]["binning"] + r["seconds"]["training"] for r in results.values())
+            checking[name] = max(r["checking_seconds"] for r in results.values()) / whole
             sent[name] = max(int(result["bytes_sent"]) for result in results.values())
         screen.print(f"repeat {turn + 1}: " + ", ".join(f"{name} {times[name][-1]:.2f} s" for name in names))
     base = times[names[0]]
@@ -103,6 +106,8 @@ def bench(
     screen.print(shown)
     for name, size in sent.items():
         screen.print(f"{name}: {size / trees / 1e6:.2f} MB sent per bank and tree")
+    for name, share in checking.items():
+        screen.print(f"{name}: MACs, witnesses, signatures and states take {share:.1%} of a bank's training time")
     screen.print(f"first use of the kernels (compiling, or reading the cache): {compile_seconds:.1f} s, not counted")
     for name, phases in details.items():
         screen.print(f"{name}, by phase: " + ", ".join(f"{k} {v:.2f} s" for k, v in phases.items()))
@@ -113,6 +118,7 @@ def bench(
         "trees": trees,
         "seconds": times,
         "ratio_to_pooled": ratios,
+        "checking_share": checking,
         "bytes_per_bank_and_tree": {name: size / trees for name, size in sent.items()},
     }
     out.mkdir(parents=True, exist_ok=True)

@@ -109,6 +109,7 @@ def run_job(
             keying = perf_counter() - started
             result = run_bank(job, plan.boosting, plan.alert_budget, session, log)
             result["bytes_sent"] = session.bytes_sent
+            result["checking_seconds"] = session.checking_seconds
             result["seconds"] = {"keys": keying} | result["seconds"]
             write_atomic(evaluated, json.dumps(result).encode())
         if not session.reported(Phase.VOTING):
