@@ -1,5 +1,6 @@
 """Mutated messages at the codec and at a served aggregator: refused or harmless, never a crash, a hang or a change."""
 
+import logging
 import random
 import resource
 from collections import Counter
@@ -135,6 +136,9 @@ def test_seventy_thousand_mutated_messages_at_the_codec() -> None:
 def _fuzz_the_server(node: Node, monkeypatch: pytest.MonkeyPatch, count: int, seed: int) -> Counter[str]:
     monkeypatch.setattr(access, "CALLS_PER_SECOND", 10**9)
     monkeypatch.setattr(access, "CALL_BURST", 10**9)
+    # gRPC logs each message that is no protobuf with a traceback, and pytest would keep them all in memory.
+    monkeypatch.setattr(logging.getLogger("grpc._common"), "disabled", True)
+    monkeypatch.setattr(logging.getLogger("grpc._server"), "disabled", True)
     run_id = node.open()
     coordinator = node.server.coordinator
     sessions = [node.session(bank, run_id) for bank in BANKS]
