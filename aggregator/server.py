@@ -13,6 +13,7 @@ from aggregator.audit import AuditKind, AuditLog
 from aggregator.config import AggregatorConfig
 from aggregator.console import build_console
 from aggregator.coordinator import Coordinator
+from aggregator.decoding import SafeDecoding
 from aggregator.service import ConsortiumService
 from aggregator.store import Store
 from protocol import crossbank_pb2_grpc as rpc
@@ -47,6 +48,7 @@ class AggregatorServer:
         self._server = grpc.server(
             ThreadPoolExecutor(max_workers=2 * MAX_BANKS, thread_name_prefix="call"),
             options=[*CHANNEL_OPTIONS, ("grpc.so_reuseport", 0)],
+            interceptors=[SafeDecoding(self.audit)],
         )
         rpc.add_ConsortiumServicer_to_server(ConsortiumService(self.coordinator, self.access), self._server)
         checks = health.HealthServicer()

@@ -158,7 +158,10 @@ class ConsortiumService(rpc.ConsortiumServicer):
         self, request_iterator: Iterator[pb.SumUpload], context: grpc.ServicerContext
     ) -> Iterator[pb.SumReply]:
         """Add a bank's chunks as they arrive; answer with the sums when the roster is complete."""
-        first = next(request_iterator, None)
+        try:
+            first = next(request_iterator, None)
+        except ProtocolViolation as error:
+            _fail(context, error)
         if first is None or first.WhichOneof("part") != "header":
             _fail(context, ProtocolViolation("an upload must begin with its header"))
         self._access.bank(context, first.header.bank)

@@ -1,6 +1,5 @@
 """Mutated messages at the codec and at a served aggregator: refused or harmless, never a crash, a hang or a change."""
 
-import logging
 import random
 import resource
 from collections import Counter
@@ -136,9 +135,6 @@ def test_seventy_thousand_mutated_messages_at_the_codec() -> None:
 def _fuzz_the_server(node: Node, monkeypatch: pytest.MonkeyPatch, count: int, seed: int) -> Counter[str]:
     monkeypatch.setattr(access, "CALLS_PER_SECOND", 10**9)
     monkeypatch.setattr(access, "CALL_BURST", 10**9)
-    # gRPC logs each message that is no protobuf with a traceback, and pytest would keep them all in memory.
-    monkeypatch.setattr(logging.getLogger("grpc._common"), "disabled", True)
-    monkeypatch.setattr(logging.getLogger("grpc._server"), "disabled", True)
     run_id = node.open()
     coordinator = node.server.coordinator
     sessions = [node.session(bank, run_id) for bank in BANKS]
@@ -165,10 +161,8 @@ def _fuzz_the_server(node: Node, monkeypatch: pytest.MonkeyPatch, count: int, se
             except grpc.RpcError as error:
                 code, text = error.code(), str(error.details())
                 seen[code.name] += 1
-                # gRPC itself answers so for what is no protobuf; our own code must never end in these.
-                assert code is not grpc.StatusCode.DEADLINE_EXCEEDED, (method, body.hex())
-                if code in (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN):
-                    assert "Exception deserializing" in text, (method, text, body.hex())
+                bad = (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN)
+                assert code not in bad, (method, text, body.hex())
     after = coordinator.run(run_id)
     assert (after.phase, after.joined, after.reported, after.members, after.step, after.attempt) == (
         before.phase,

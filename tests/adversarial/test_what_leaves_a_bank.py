@@ -41,7 +41,9 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, bytes]]:
             return handler._replace(request_deserializer=tapped)
 
     server = grpc.server
-    monkeypatch.setattr(grpc, "server", lambda *a, **k: server(*a, interceptors=[Tap()], **k))
+    monkeypatch.setattr(
+        grpc, "server", lambda *a, **k: server(*a, **(k | {"interceptors": [Tap(), *k["interceptors"]]}))
+    )
     return caught
 
 

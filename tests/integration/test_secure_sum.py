@@ -61,8 +61,10 @@ def test_other_numbers_for_a_step_already_sent_are_refused_at_the_bank(node: Nod
 def test_banks_that_announce_different_lengths_are_refused_with_both_named(node: Node) -> None:
     run_id = node.open()
 
+    sessions = in_parallel(BANKS, lambda bank: _enter(node, bank, run_id))
+
     def one(bank: str) -> str:
-        session = _enter(node, bank, run_id)
+        session = sessions[bank]
         try:
             session.secure_sum("bins/0/0", np.zeros(5 + (bank == BANKS[0]), np.int64))
         except SubmissionRefused as error:
