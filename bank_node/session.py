@@ -5,7 +5,6 @@ aggregator counts each bank's chunk once. Whatever does not check out ends the r
 of the answer is used, and the evidence stays in the ledger. See docs/protocol.md.
 """
 
-import base64
 import contextlib
 import datetime as dt
 import hashlib
@@ -19,10 +18,11 @@ import numpy.typing as npt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from bank_node.agreement import check_reports, check_statements
+from bank_node.ceremony import announce, make_bundle, open_bundle, peers_from_record, peers_record
 from bank_node.client import BankClient
 from bank_node.encryption import ChunkCipher
 from bank_node.identity import Identity
-from bank_node.keys import RunSecrets, group_secret, open_he_key, open_root, public_part, seal_he_key, seal_root
+from bank_node.keys import RunSecrets, group_secret
 from bank_node.ledger import Ledger
 from protocol.checks import CheckKeys
 from protocol.errors import (
@@ -43,10 +43,8 @@ from protocol.messages import (
     Chunk,
     JoinRequest,
     KeyAnnouncement,
-    KeyBundle,
     PhaseReport,
     RunView,
-    SealedKey,
     StepHeader,
     SumHead,
 )
@@ -54,7 +52,6 @@ from protocol.run_state import Phase
 from protocol.statements import (
     StateChain,
     announcement_bytes,
-    bundle_bytes,
     report_bytes,
     start_digest,
     statement_bytes,
@@ -369,34 +366,13 @@ class RunSession:
         self._check_alive()
         self._take_roster(self.view)
         secrets = RunSecrets.load_or_make(self._run_dir / "secrets.json")
-        unsigned = KeyAnnouncement(
-            run_id=self.run_id,
-            bank=self.bank,
-            x25519_public=secrets.x25519.public_key().public_bytes_raw(),
-            ed25519_public=secrets.ed25519.public_key().public_bytes_raw(),
-            certificate_pem=self._identity.certificate_pem,
-            signature=b"-",
-        )
-        self.client.announce_key(replace(unsigned, signature=self._identity.sign(announcement_bytes(unsigned))))
+        self.client.announce_key(announce(self.run_id, self.bank, secrets, self._identity))
         announced = self._await_announcements()
         self._learn_peers(secrets, announced)
         public = self._share_he_key(secrets, announced)
         self._begin(secrets, start_digest(self.view.settings.digest, roster_digest(self._members), announced, public))
         start = self._chain.value.hex() if self._chain else ""
-        self._ledger.note(
-            "peers",
-            peers=[
-                {
-                    "bank": a.bank,
-                    "certificate": a.certificate_pem.decode(),
-                    "x25519": a.x25519_public.hex(),
-                    "ed25519": a.ed25519_public.hex(),
-                    "signature": base64.b64encode(a.signature).decode(),
-                }
-                for a in announced
-            ],
-            settings_digest=self.view.settings.digest,
-        )
+        self._ledger.note("peers", peers=peers_record(announced), settings_digest=self.view.settings.digest)
         self.commit("keys", start)
         self.report(Phase.KEYING, start)
 
@@ -425,7 +401,7 @@ class RunSession:
         _, bundle, crl = self.client.keys_and_revocations(self.run_id)
         if bundle is None and min(self._members) == self.bank:
             secrets.make_shared()
-            self.client.publish_bundle(self._make_bundle(secrets, announced))
+            self.client.publish_bundle(make_bundle(self.run_id, self.bank, secrets, announced, self._identity))
         while bundle is None:
             _, bundle = self.client.keys(self.run_id)
             if bundle is None:
@@ -436,38 +412,7 @@ class RunSession:
             signer = next((key for key in keys if key.bank == bundle.bank), None)
         if signer is None or bundle.bank not in self.view.joined:
             raise ProtocolViolation(f"run {self.run_id}: the HE key comes from {bundle.bank}, which is not in the run")
-        now = dt.datetime.now(dt.UTC)
-        self._identity.verify(bundle.bank, signer.certificate_pem, bundle_bytes(bundle), bundle.signature, now, crl)
-        public = bundle.public_context
-        if bundle.bank == self.bank:
-            if secrets.he_key is None or public_part(secrets.he_key) != public:
-                raise ProtocolViolation(f"run {self.run_id}: the aggregator relays an HE key that we did not make")
-            return public
-        boxes = [sealed.box for sealed in bundle.sealed if sealed.recipient == self.bank]
-        if len(boxes) != 1:
-            raise ProtocolViolation(f"run {self.run_id}: bank {bundle.bank} has sealed no key to bank {self.bank}")
-        secrets.root = open_root(secrets.x25519, self.run_id, self.bank, boxes[0], public)
-        secrets.he_key = open_he_key(secrets.root, self.run_id, bundle.sealed_context, public)
-        secrets.save()
-        return public
-
-    def _make_bundle(self, secrets: RunSecrets, announced: list[KeyAnnouncement]) -> KeyBundle:
-        if secrets.root is None or secrets.he_key is None:
-            raise LocalError(f"run {self.run_id}: no keys to seal")
-        public = public_part(secrets.he_key)
-        unsigned = KeyBundle(
-            run_id=self.run_id,
-            bank=self.bank,
-            public_context=public,
-            sealed_context=seal_he_key(secrets.root, self.run_id, secrets.he_key),
-            sealed=tuple(
-                SealedKey(recipient=a.bank, box=seal_root(a.x25519_public, self.run_id, a.bank, secrets.root, public))
-                for a in announced
-                if a.bank != self.bank
-            ),
-            signature=b"-",
-        )
-        return replace(unsigned, signature=self._identity.sign(bundle_bytes(unsigned)))
+        return open_bundle(bundle, signer, self.bank, secrets, self._identity, crl)
 
     def _begin(self, secrets: RunSecrets, start: bytes) -> None:
         if secrets.root is None or secrets.he_key is None:
@@ -483,17 +428,7 @@ class RunSession:
         path = self._run_dir / "secrets.json"
         if not path.exists():
             raise LocalError(f"run {self.run_id}: bank {self.bank} has wiped its keys; it can't go on with this run")
-        announced = [
-            KeyAnnouncement(
-                run_id=self.run_id,
-                bank=peer["bank"],
-                x25519_public=bytes.fromhex(peer["x25519"]),
-                ed25519_public=bytes.fromhex(peer["ed25519"]),
-                certificate_pem=peer["certificate"].encode(),
-                signature=base64.b64decode(peer["signature"]),
-            )
-            for peer in self._ledger.peers
-        ]
+        announced = peers_from_record(self.run_id, self._ledger.peers)
         secrets = RunSecrets.load_or_make(path)
         self._learn_peers(secrets, announced)
         self._attempt = self._ledger.attempt
