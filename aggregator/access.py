@@ -5,6 +5,7 @@ every call: revocation (at once, on open connections too), expiry since the conn
 """
 
 import datetime as dt
+import functools
 import threading
 import time
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from cryptography.x509.oid import NameOID
 
 from aggregator.audit import AuditKind, AuditLog
 from protocol.errors import ConfigError
-from protocol.limits import CALL_BURST, CALLS_PER_SECOND, MAX_CALL_SECONDS, MAX_CALLS_PER_IDENTITY
+from protocol.limits import CALL_BURST, CALLS_PER_SECOND, MAX_BANKS, MAX_CALL_SECONDS, MAX_CALLS_PER_IDENTITY
 
 __all__ = ["AccessControl", "Caller", "RevocationList"]
 
@@ -31,6 +32,31 @@ class Caller:
     role: str
     serial: str
     peer: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Party:
+    """What a certificate says."""
+
+    identity: str
+    role: str
+    serial: str
+    begins: dt.datetime
+    ends: dt.datetime
+
+
+@functools.lru_cache(maxsize=4 * MAX_BANKS)
+def _party(pem: bytes) -> _Party:
+    # TLS has checked the certificate's signature; whether it still counts is checked on every call, not here.
+    certificate = x509.load_pem_x509_certificate(pem)
+    names = certificate.subject
+    return _Party(
+        identity=str(names.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value),
+        role=str(names.get_attributes_for_oid(NameOID.ORGANIZATIONAL_UNIT_NAME)[0].value),
+        serial=f"{certificate.serial_number:x}",
+        begins=certificate.not_valid_before_utc,
+        ends=certificate.not_valid_after_utc,
+    )
 
 
 class RevocationList:
@@ -95,20 +121,14 @@ class AccessControl:
     def caller(self, context: grpc.ServicerContext) -> Caller:
         """The party behind a call; ends the call if its certificate does not count."""
         try:
-            certificate = x509.load_pem_x509_certificate(context.auth_context()["x509_pem_cert"][0])
-            names = certificate.subject
-            caller = Caller(
-                identity=str(names.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value),
-                role=str(names.get_attributes_for_oid(NameOID.ORGANIZATIONAL_UNIT_NAME)[0].value),
-                serial=f"{certificate.serial_number:x}",
-                peer=context.peer(),
-            )
+            party = _party(context.auth_context()["x509_pem_cert"][0])
+            caller = Caller(identity=party.identity, role=party.role, serial=party.serial, peer=context.peer())
         except (KeyError, IndexError, ValueError):
             self.audit.record(AuditKind.CERTIFICATE_REFUSED, peer=context.peer(), detail="not a party's certificate")
             context.abort(grpc.StatusCode.UNAUTHENTICATED, "a certificate of the consortium is needed")
         if caller.serial in self.revoked.serials:
             self._refuse(context, caller, AuditKind.CERTIFICATE_REFUSED, "the certificate is revoked")
-        if not certificate.not_valid_before_utc <= self._now() <= certificate.not_valid_after_utc:
+        if not party.begins <= self._now() <= party.ends:
             self._refuse(context, caller, AuditKind.CERTIFICATE_REFUSED, "the certificate has run out")
         self._admit(context, caller)
         self._follow(context, caller)

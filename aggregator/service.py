@@ -11,6 +11,7 @@ from google.protobuf.message import Message
 from aggregator.access import AccessControl
 from aggregator.coordinator import Coordinator
 from aggregator.steps import Step
+from aggregator.sum_files import FinishedSum
 from protocol import codec
 from protocol import crossbank_pb2 as pb
 from protocol import crossbank_pb2_grpc as rpc
@@ -182,6 +183,24 @@ class ConsortiumService(rpc.ConsortiumServicer):
 
         yield from _guarded_stream(context, work())
 
+    def SumAtOnce(self, request: pb.WholeUpload, context: grpc.ServicerContext) -> pb.WholeReply:
+        """`SecureSum` for a step of one batch."""
+        self._access.bank(context, request.header.bank)
+
+        def work() -> pb.WholeReply:
+            header = codec.header_from_pb(request.header)
+            step = self._coordinator.begin_step(header)
+            for chunk in codec.batch_from_pb(request.batch):
+                self._coordinator.add_chunk(header, step, chunk)
+            self._coordinator.finish_upload(header, step)
+            answer = self._wait(header, step, context)
+            if answer is None:
+                return pb.WholeReply(head=pb.SumHead(pending=True, attempt=header.attempt))
+            chunks = [pb.Chunk(index=index, ciphertext=body) for index, body in enumerate(answer.chunks)]
+            return pb.WholeReply(head=codec.head_to_pb(answer.head), batch=pb.ChunkBatch(chunks=chunks))
+
+        return _guarded(context, work)
+
     def AwaitSum(self, request: pb.StepHeader, context: grpc.ServicerContext) -> Iterator[pb.SumReply]:
         """Answer a bank that has uploaded, or that comes back for a sum it may have missed."""
         self._access.bank(context, request.bank)
@@ -193,10 +212,7 @@ class ConsortiumService(rpc.ConsortiumServicer):
         yield from _guarded_stream(context, work())
 
     def _answer(self, header: StepHeader, step: Step, context: grpc.ServicerContext) -> Iterator[pb.SumReply]:
-        give_up = time.monotonic() + MAX_WAIT_SECONDS
-        answer = None
-        while answer is None and context.is_active() and time.monotonic() < give_up:
-            answer = self._coordinator.wait_for_sum(header, step, _LOOK_SECONDS)
+        answer = self._wait(header, step, context)
         if answer is None:
             yield pb.SumReply(head=pb.SumHead(pending=True, attempt=header.attempt))
             return
@@ -204,6 +220,13 @@ class ConsortiumService(rpc.ConsortiumServicer):
         chunks = (Chunk(index=index, ciphertext=body) for index, body in enumerate(answer.chunks))
         for batch in codec.batches_to_pb(chunks):
             yield pb.SumReply(batch=batch)
+
+    def _wait(self, header: StepHeader, step: Step, context: grpc.ServicerContext) -> FinishedSum | None:
+        give_up = time.monotonic() + MAX_WAIT_SECONDS
+        answer = None
+        while answer is None and context.is_active() and time.monotonic() < give_up:
+            answer = self._coordinator.wait_for_sum(header, step, _LOOK_SECONDS)
+        return answer
 
     def Report(self, request: pb.PhaseReport, context: grpc.ServicerContext) -> pb.RunView:
         """A bank has ended a phase."""

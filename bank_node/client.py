@@ -23,7 +23,7 @@ from protocol.errors import (
     RunAborted,
     SubmissionRefused,
 )
-from protocol.limits import MAX_CALL_SECONDS, MAX_WAIT_SECONDS
+from protocol.limits import MAX_BATCH_CHUNKS, MAX_CALL_SECONDS, MAX_WAIT_SECONDS
 from protocol.messages import Chunk, JoinRequest, KeyAnnouncement, KeyBundle, PhaseReport, RunView, StepHeader, SumHead
 from protocol.run_state import Phase
 
@@ -139,17 +139,28 @@ class BankClient:
         """
         give_up = time.monotonic() + limit_seconds
 
-        def upload() -> tuple[SumHead, list[bytes]] | None:
+        # gRPC rounds deadlines up: stay clear of the cap.
+        seconds = min(max(limit_seconds, 60.0), MAX_CALL_SECONDS - 100.0)
+
+        def at_once() -> tuple[SumHead, list[bytes]] | None:
+            batch = pb.ChunkBatch(chunks=[codec.chunk_to_pb(chunk) for chunk in chunks()])
+            reply = self._stub.SumAtOnce(
+                pb.WholeUpload(header=codec.header_to_pb(header), batch=batch), timeout=seconds
+            )
+            parts = [pb.SumReply(head=reply.head)]
+            if reply.HasField("batch"):
+                parts.append(pb.SumReply(batch=reply.batch))
+            return _read_sums(header, iter(parts))
+
+        def streamed() -> tuple[SumHead, list[bytes]] | None:
             def uploads() -> Iterator[pb.SumUpload]:
                 yield pb.SumUpload(header=codec.header_to_pb(header))
                 for batch in codec.batches_to_pb(chunks()):
                     yield pb.SumUpload(batch=batch)
 
-            # gRPC rounds deadlines up: stay clear of the cap.
-            seconds = min(max(limit_seconds, 60.0), MAX_CALL_SECONDS - 100.0)
             return _read_sums(header, self._stub.SecureSum(uploads(), timeout=seconds))
 
-        found = self._call(upload)
+        found = self._call(at_once if header.chunks <= MAX_BATCH_CHUNKS else streamed)
         while found is None:
             if time.monotonic() > give_up:
                 raise AggregatorUnreachable(f"run {header.run_id}, step {header.step}: no sum in {limit_seconds:.0f} s")

@@ -6,6 +6,8 @@ shows the difference; `bank-node verify` can check the run afterwards. It holds 
 
 import json
 import os
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,6 +69,8 @@ class Ledger:
         whole = path.read_bytes().rfind(b"\n") + 1 if path.exists() else 0
         self._file = path.open("ab")
         self._file.truncate(whole)
+        self._syncer = ThreadPoolExecutor(1, thread_name_prefix="ledger")
+        self._syncing: Future[None] | None = None
         for record in records:
             self._replay(record)
 
@@ -109,8 +113,10 @@ class Ledger:
             os.fsync(self._file.fileno())
         self._replay(record)
 
-    def bind(self, step: str, attempt: int, vector: str) -> None:
-        """Bind ourselves, durably, to one answer to a step before any of it leaves the bank.
+    def bind(self, step: str, attempt: int, vector: str) -> Callable[[], None]:
+        """Bind ourselves to one answer to a step: no ciphertext of it may leave before the returned call has ended.
+
+        The disk works while the caller encrypts; the returned call waits until the record is durable.
 
         Args:
             step: the step's name.
@@ -130,10 +136,16 @@ class Ledger:
                     f"step {step}: this bank has already sent other numbers for this step; "
                     "its rows or settings changed during the run. End the run and open a new one"
                 )
-            return
+            return self._settled
         if known is not None and (attempt < known.attempt or not members <= known.members):
             raise ProtocolViolation(f"step {step}: asked to answer again with a larger or different roster")
-        self.note("answer", durable=True, step=step, attempt=attempt, vector=vector)
+        self.note("answer", step=step, attempt=attempt, vector=vector)
+        self._syncing = self._syncer.submit(os.fsync, self._file.fileno())
+        return self._settled
+
+    def _settled(self) -> None:
+        if self._syncing is not None:
+            self._syncing.result()
 
     def rewind(self, name: str) -> Anchor:
         """Go back to an anchor; those after it are void."""
@@ -147,4 +159,5 @@ class Ledger:
 
     def close(self) -> None:
         """Close the file."""
+        self._syncer.shutdown()
         self._file.close()

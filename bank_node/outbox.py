@@ -88,6 +88,8 @@ class Outbox:
             else:
                 kind, ciphertexts = "Ciphertexts", len(message.batch.chunks)
                 step = getattr(self._steps, "current", "")
+        elif isinstance(message, pb.WholeUpload):
+            kind, step, ciphertexts = "Ciphertexts", message.header.step, len(message.batch.chunks)
         entry: dict[str, Any] = {
             "at": round(time.time(), 6),
             "method": method.rsplit("/", 1)[-1],

@@ -194,7 +194,7 @@ class RunSession:
         laid = split_chunks(encode_signed(numbers, HALF // len(self._members) if bound is None else bound))
         roster = roster_digest(self._members)
         with self._fail_closed(step):
-            self._ledger.bind(step, self._attempt, hashlib.sha256(numbers.astype("<i8").tobytes()).hexdigest())
+            bound_durably = self._ledger.bind(step, self._attempt, hashlib.sha256(numbers.astype("<i8").tobytes()).hexdigest())
             started = time.perf_counter()
             header = self._signed_header(step, roster, laid.shape[0], numbers.size)
             name = step_name(self.run_id, step, self._attempt, roster)
@@ -208,6 +208,7 @@ class RunSession:
                     for index, chunk in enumerate(masks.apply(laid[start : start + _BLOCK]), start):
                         ciphertext = cipher.encrypt(chunk)
                         self.bytes_sent += len(ciphertext)
+                        bound_durably()
                         yield Chunk(index=index, ciphertext=ciphertext)
 
             head, bodies = self._ask(header, chunks)

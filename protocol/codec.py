@@ -44,6 +44,10 @@ __all__ = [
 ]
 
 
+#: Chunks a message of a stream: few enough that sending overlaps encrypting.
+_STREAMED_CHUNKS = 4
+
+
 def settings_to_pb(value: RunSettings) -> pb.RunSettings:
     """Encode `RunSettings`."""
     return pb.RunSettings(
@@ -255,7 +259,7 @@ def batches_to_pb(chunks: Iterable[Chunk]) -> Iterator[pb.ChunkBatch]:
     waiting: list[pb.Chunk] = []
     for chunk in chunks:
         waiting.append(chunk_to_pb(chunk))
-        if len(waiting) == MAX_BATCH_CHUNKS // 2:
+        if len(waiting) == _STREAMED_CHUNKS:
             yield pb.ChunkBatch(chunks=waiting)
             waiting = []
     if waiting:

@@ -246,6 +246,22 @@ class SumReply(_message.Message):
     batch: ChunkBatch
     def __init__(self, head: _Optional[_Union[SumHead, _Mapping]] = ..., batch: _Optional[_Union[ChunkBatch, _Mapping]] = ...) -> None: ...
 
+class WholeUpload(_message.Message):
+    __slots__ = ("header", "batch")
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    BATCH_FIELD_NUMBER: _ClassVar[int]
+    header: StepHeader
+    batch: ChunkBatch
+    def __init__(self, header: _Optional[_Union[StepHeader, _Mapping]] = ..., batch: _Optional[_Union[ChunkBatch, _Mapping]] = ...) -> None: ...
+
+class WholeReply(_message.Message):
+    __slots__ = ("head", "batch")
+    HEAD_FIELD_NUMBER: _ClassVar[int]
+    BATCH_FIELD_NUMBER: _ClassVar[int]
+    head: SumHead
+    batch: ChunkBatch
+    def __init__(self, head: _Optional[_Union[SumHead, _Mapping]] = ..., batch: _Optional[_Union[ChunkBatch, _Mapping]] = ...) -> None: ...
+
 class PhaseReport(_message.Message):
     __slots__ = ("run_id", "bank", "phase", "digest", "accept", "metrics_json", "detail", "attempt", "roster_digest", "state", "signature")
     RUN_ID_FIELD_NUMBER: _ClassVar[int]

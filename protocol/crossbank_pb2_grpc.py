@@ -79,6 +79,11 @@ class ConsortiumStub:
                 request_serializer=crossbank__pb2.SumUpload.SerializeToString,
                 response_deserializer=crossbank__pb2.SumReply.FromString,
                 _registered_method=True)
+        self.SumAtOnce = channel.unary_unary(
+                '/crossbank.v1.Consortium/SumAtOnce',
+                request_serializer=crossbank__pb2.WholeUpload.SerializeToString,
+                response_deserializer=crossbank__pb2.WholeReply.FromString,
+                _registered_method=True)
         self.AwaitSum = channel.unary_stream(
                 '/crossbank.v1.Consortium/AwaitSum',
                 request_serializer=crossbank__pb2.StepHeader.SerializeToString,
@@ -157,6 +162,13 @@ class ConsortiumServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SumAtOnce(self, request, context):
+        """The same in one message each way, for a step of one batch: a stream costs more than its ciphertexts then.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def AwaitSum(self, request, context):
         """The same answer without an upload: for a bank that has sent all its chunks, or comes back after a crash.
         """
@@ -223,6 +235,11 @@ def add_ConsortiumServicer_to_server(servicer, server):
                     servicer.SecureSum,
                     request_deserializer=crossbank__pb2.SumUpload.FromString,
                     response_serializer=crossbank__pb2.SumReply.SerializeToString,
+            ),
+            'SumAtOnce': grpc.unary_unary_rpc_method_handler(
+                    servicer.SumAtOnce,
+                    request_deserializer=crossbank__pb2.WholeUpload.FromString,
+                    response_serializer=crossbank__pb2.WholeReply.SerializeToString,
             ),
             'AwaitSum': grpc.unary_stream_rpc_method_handler(
                     servicer.AwaitSum,
@@ -483,6 +500,33 @@ class Consortium:
             '/crossbank.v1.Consortium/SecureSum',
             crossbank__pb2.SumUpload.SerializeToString,
             crossbank__pb2.SumReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SumAtOnce(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/crossbank.v1.Consortium/SumAtOnce',
+            crossbank__pb2.WholeUpload.SerializeToString,
+            crossbank__pb2.WholeReply.FromString,
             options,
             channel_credentials,
             insecure,

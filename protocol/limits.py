@@ -33,10 +33,10 @@ MAX_CIPHERTEXT_BYTES: Final = 96 * 1024
 MIN_CIPHERTEXT_BYTES: Final = 64 * 1024
 #: 4096 chunks of 4094 slots: 16.7 million numbers a step, about 360 MB a bank.
 MAX_CHUNKS_PER_STEP: Final = 4096
-#: Chunks in one message: 8 of the largest stay below `MAX_MESSAGE_BYTES`.
-MAX_BATCH_CHUNKS: Final = 8
+#: Chunks in one message: 16 of the largest stay below `MAX_MESSAGE_BYTES`. A step of no more goes in one call.
+MAX_BATCH_CHUNKS: Final = 16
 #: One gRPC message: a batch of ciphertexts or one key message with room for framing.
-MAX_MESSAGE_BYTES: Final = 1024 * 1024
+MAX_MESSAGE_BYTES: Final = 2 * 1024 * 1024
 #: A certificate, public context, signature or sealed HE key (70 kB) with room.
 MAX_KEY_BYTES: Final = 128 * 1024
 #: The run's settings as JSON.
