@@ -21,6 +21,7 @@ __all__ = [
     "MIN_FRACTION_BITS",
     "base_margin",
     "estimate_base_score",
+    "exponential",
     "fraction_bits",
     "logistic_gradients",
     "logistic_gradients_naive",
@@ -83,6 +84,11 @@ def _exp(x: float) -> float:
     p = p * r + 1.0
     p = p * r + 1.0
     return p * _POWERS_OF_TWO[int(k) + 140]
+
+
+def exponential(x: float) -> float:
+    """e**x for |x| <= 90, with the same bits on every machine."""
+    return float(_exp(x))
 
 
 @kernel

@@ -6,7 +6,7 @@ banks hold alike, so all banks grow the same tree; a bank's own rows decide only
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ from bank_node.boosting.errors import BoostingError, RowError, SumError
 from bank_node.boosting.gradients import BITS_OF_SUM, base_margin, fraction_bits, logistic_gradients
 from bank_node.boosting.histogram import SlotLayout, build_histograms
 from bank_node.boosting.kernels import kernel
+from bank_node.boosting.magnitudes import first_magnitudes, next_magnitudes
 from bank_node.boosting.packing import Packing, build_packed, pack_rows
 from bank_node.boosting.parameters import BoostingParameters
 from bank_node.boosting.partition import partition_rows
@@ -54,7 +55,7 @@ def train_trees(
         params: The run's parameters, equal at all banks.
         secure_sum: Called as `secure_sum("train/<round>/<depth>", vector)`, once a level that can still split,
             with int64 values of which all banks' magnitudes together stay below 2**57. In the packed layout also
-            for "train/<round>/scale" before the levels and "train/<round>/leaves" after them.
+            for "train/<round>/leaves" after the levels.
         n_rows_total: Rows of all banks together.
         base_score: Probability to start from; None takes it from the parameters, or the cuts' counts.
         resume: Trees made before; their rounds are not trained again.
@@ -81,11 +82,16 @@ def train_trees(
     for tree in resume:
         add_tree(margins, tree, binned)
     grower = _Grower.of(binned, params, bits, secure_sum, n_rows_total)
+    magnitudes = first_magnitudes(
+        base_score, n_rows_total, binned.cuts.n_positive_total, params.scale_pos_weight, bits
+    )
     trees = list(resume)
     gradients = np.empty((binned.n_rows, 2), dtype=np.int64)
     for round_index in range(len(trees), params.n_estimators):
         logistic_gradients(margins, marks, params.scale_pos_weight, bits, out=gradients)
-        tree = grower.grow(round_index, gradients, margins)
+        if trees:
+            magnitudes = (int(trees[-1].magnitudes[0]), int(trees[-1].magnitudes[1]))
+        tree = grower.grow(round_index, gradients, margins, magnitudes)
         trees.append(tree)
         logger.debug("boosting round %d: tree of %d nodes", round_index, tree.n_nodes)
         if on_round is not None:
@@ -116,6 +122,18 @@ def _add_leaves(
     for leaf in range(begins.shape[0]):
         for position in range(begins[leaf], ends[leaf]):
             margins[rows[position]] += values[leaf]
+
+
+@kernel
+def _sum_leaves(
+    rows: npt.NDArray[np.uint32], begins: Integers, ends: Integers, gradients: Integers, out: Integers
+) -> None:
+    for leaf in range(begins.shape[0]):
+        for position in range(begins[leaf], ends[leaf]):
+            g = gradients[rows[position], 0]
+            out[leaf, 0] += g
+            out[leaf, 1] += gradients[rows[position], 1]
+            out[leaf, 2] += abs(g)
 
 
 @dataclass(slots=True)
@@ -149,7 +167,7 @@ class _Nodes:
         return len(self.parent) - 1
 
     def finish(self, rules: SplitRules, eta: float) -> Tree:
-        """The tree, with weights and leaf values computed from the nodes' sums."""
+        """The tree, with weights and leaf values computed from the nodes' sums, without `Tree.magnitudes`."""
         n = len(self.parent)
         weight = np.array([node_weight(self.total[i], rules, is_root=i == 0) for i in range(n)], dtype=np.float32)
         left = np.array(self.left, dtype=np.int32)
@@ -212,11 +230,24 @@ class _Grower:
             spare=np.empty(binned.n_rows, dtype=np.uint32),
         )
 
-    def grow(self, round_index: int, gradients: Integers, margins: npt.NDArray[np.float32]) -> Tree:
-        """Grows one tree and adds its leaf values to the margins of this bank's rows."""
+    def grow(
+        self,
+        round_index: int,
+        gradients: Integers,
+        margins: npt.NDArray[np.float32],
+        magnitudes: tuple[int, int],
+    ) -> Tree:
+        """Grows one tree and adds its leaf values to the margins of this bank's rows.
+
+        Args:
+            round_index: From 0.
+            gradients: This bank's rows', int64 (n, 2).
+            margins: float32 (n,), changed in place.
+            magnitudes: Bounds of all banks' Σ|g| and Σh; used by the packed layout only.
+        """
         self.rows[:] = np.arange(self.rows.size, dtype=np.uint32)
         nodes = _Nodes()
-        local = self._local_sums(round_index, gradients)
+        local = self._local_sums(gradients, magnitudes)
         histograms, total = self._root(f"train/{round_index}/0", local)
         nodes.add(-1, total, 0, self.rows.size)
         level = np.zeros(1, dtype=np.int64)
@@ -233,39 +264,45 @@ class _Grower:
             level, histograms = self._next_level(step, nodes, level[kept], histograms[kept], local)
             if level.size == 0:
                 break
-        if local.packing is not None:
-            self._refit(f"train/{round_index}/leaves", nodes, gradients)
+        leaves = np.flatnonzero(np.array(nodes.left) < 0)
+        packed = self.params.histogram_layout == "packed"
+        sums = self._refit(f"train/{round_index}/leaves", nodes, leaves, gradients) if packed else None
         tree = nodes.finish(self.rules, self.params.eta)
-        leaves = np.flatnonzero(tree.left < 0)
+        if sums is not None:
+            weight = self.params.scale_pos_weight
+            bounds = next_magnitudes(tree.value[leaves], sums, self.n_rows_total, weight, self.bits)
+            tree = replace(tree, magnitudes=np.array(bounds, dtype=np.int64))
         begins, ends = np.array(nodes.begin, dtype=np.int64)[leaves], np.array(nodes.end, dtype=np.int64)[leaves]
         _add_leaves(self.rows, begins, ends, tree.value[leaves], margins)
         return tree
 
-    def _local_sums(self, round_index: int, gradients: Integers) -> "_LocalSums":
-        """Chooses this tree's layout, from the magnitudes of all banks' gradients."""
+    def _local_sums(self, gradients: Integers, magnitudes: tuple[int, int]) -> "_LocalSums":
+        """Chooses this tree's layout, from bounds of all banks' gradients."""
         packing = None
         if self.params.histogram_layout == "packed":
-            magnitudes = np.array([np.abs(gradients[:, 0]).sum(), gradients[:, 1].sum()], dtype=np.int64)
-            summed = self._sum(f"train/{round_index}/scale", magnitudes)
-            packing = Packing.of(int(summed[0]), int(summed[1]), self.n_rows_total, self.bits)
+            packing = Packing.of(*magnitudes, self.n_rows_total, self.bits)
         packed = None if packing is None else pack_rows(gradients, packing)
         return _LocalSums(grower=self, gradients=gradients, packing=packing, packed=packed)
 
-    def _refit(self, step: str, nodes: _Nodes, gradients: Integers) -> None:
-        """Replaces all nodes' rounded totals by exact ones: one sum over the leaves, and upwards from there."""
-        leaves = [i for i, left in enumerate(nodes.left) if left < 0]
-        own = np.array(
-            [gradients[self.rows[nodes.begin[i] : nodes.end[i]]].sum(axis=0) for i in leaves], dtype=np.int64
-        )
-        summed = self._sum(step, own.reshape(-1)).reshape(-1, 2)
-        if summed[:, 1].min() < 0:
-            raise SumError(f"step {step}: the sum is none of leaves (a hessian below zero)")
-        for leaf, total in zip(leaves, summed, strict=True):
+    def _refit(self, step: str, nodes: _Nodes, leaves: Integers, gradients: Integers) -> Integers:
+        """Replaces all nodes' rounded totals by exact ones: one sum over the leaves, and upwards from there.
+
+        Returns:
+            int64 (leaves, 2), each leaf's Σ|g| and Σh over all banks.
+        """
+        begins, ends = np.array(nodes.begin, dtype=np.int64)[leaves], np.array(nodes.end, dtype=np.int64)[leaves]
+        own = np.zeros((leaves.size, 3), dtype=np.int64)
+        _sum_leaves(self.rows, begins, ends, gradients, own)
+        summed = self._sum(step, own.reshape(-1)).reshape(-1, 3)
+        if summed[:, 1].min() < 0 or (np.abs(summed[:, 0]) > summed[:, 2]).any():
+            raise SumError(f"step {step}: the sum is none of leaves (a hessian or magnitude out of range)")
+        for leaf, total in zip(leaves.tolist(), summed[:, :2], strict=True):
             nodes.total[leaf] = total
         # Children come after their parents.
         for i in reversed(range(len(nodes.left))):
             if nodes.left[i] >= 0:
                 nodes.total[i] = nodes.total[nodes.left[i]] + nodes.total[nodes.right[i]]
+        return summed[:, [2, 1]]
 
     def _root(self, step: str, local: "_LocalSums") -> tuple[Integers, Integers]:
         """Sums the root's histogram and, in one or two more values, its total."""

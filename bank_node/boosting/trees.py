@@ -1,7 +1,7 @@
 """A trained tree, its use on rows, and its checkpoint; it neither trains nor knows XGBoost's file formats."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -40,6 +40,8 @@ class Tree:
         loss_change: float32 (m,), 0 for a leaf.
         sum_hessian: float32 (m,).
         value: float32 (m,), what a leaf adds to the margin, 0 for inner nodes.
+        magnitudes: int64 (2,), bounds of all banks' Σ|g| and Σh after this tree, in fixed-point units; -1 where the
+            layout does not need them. No part of the model: a checkpoint goes on from them.
     """
 
     left: npt.NDArray[np.int32]
@@ -53,6 +55,7 @@ class Tree:
     loss_change: npt.NDArray[np.float32]
     sum_hessian: npt.NDArray[np.float32]
     value: npt.NDArray[np.float32]
+    magnitudes: npt.NDArray[np.int64] = field(default_factory=lambda: np.full(2, -1, dtype=np.int64))
 
     @property
     def n_nodes(self) -> int:
@@ -217,6 +220,7 @@ def trees_to_bytes(trees: Sequence[Tree]) -> bytes:
     arrays = {"sizes": np.array([tree.n_nodes for tree in trees], dtype=np.int64)}
     for name, dtype in _DTYPES.items():
         arrays[name] = np.concatenate([np.empty(0, dtype=dtype), *(getattr(tree, name) for tree in trees)])
+    arrays["magnitudes"] = np.array([tree.magnitudes for tree in trees], dtype=np.int64).reshape(-1, 2)
     return pack_arrays(arrays)
 
 
@@ -226,11 +230,16 @@ def trees_from_bytes(data: bytes) -> list[Tree]:
     Raises:
         BoostingError: When the bytes are not such a checkpoint.
     """
-    arrays = unpack_arrays(data, ("sizes", *_DTYPES), what="trees")
+    arrays = unpack_arrays(data, ("sizes", *_DTYPES, "magnitudes"), what="trees")
     ends = np.cumsum(arrays["sizes"])
     n_nodes = int(ends[-1]) if ends.size else 0
     for name, dtype in _DTYPES.items():
         if arrays[name].dtype != dtype or arrays[name].shape != (n_nodes,):
             raise BoostingError(f"the checkpoint of the trees has a wrong array {name}; remove it and join again")
+    if arrays["magnitudes"].shape != (ends.size, 2):
+        raise BoostingError("the checkpoint of the trees has a wrong array magnitudes; remove it and join again")
     pieces = {name: np.split(arrays[name], ends[:-1]) for name in _DTYPES} if ends.size else {}
-    return [Tree(**{name: pieces[name][i] for name in _DTYPES}) for i in range(ends.size)]
+    return [
+        Tree(**{name: pieces[name][i] for name in _DTYPES}, magnitudes=arrays["magnitudes"][i])
+        for i in range(ends.size)
+    ]
