@@ -1,5 +1,7 @@
 """Adds BFV ciphertexts under a public context. It holds no secret key and refuses any context that has one."""
 
+import functools
+
 import tenseal as ts
 
 from protocol.errors import ProtocolViolation
@@ -53,10 +55,11 @@ class PublicContext:
 class ChunkAccumulator:
     """The running sum of one chunk over banks."""
 
-    __slots__ = ("_total", "banks")
+    __slots__ = ("_body", "_total", "banks")
 
     def __init__(self) -> None:
         self._total: ts.BFVVector | None = None
+        self._body = b""
         self.banks: set[str] = set()
 
     def add(self, bank: str, vector: ts.BFVVector) -> bool:
@@ -71,10 +74,12 @@ class ChunkAccumulator:
         return True
 
     def serialize(self) -> bytes:
-        """The sum as bytes; at least one bank must have been added."""
-        if self._total is None:
-            raise ProtocolViolation("a chunk without any contribution has no sum")
-        return bytes(self._total.serialize())
+        """The sum as bytes, made once; at least one bank must have been added, and none may be added later."""
+        if not self._body:
+            if self._total is None:
+                raise ProtocolViolation("a chunk without any contribution has no sum")
+            self._body, self._total = bytes(self._total.serialize()), None
+        return self._body
 
 
 def _parameter_block(serialized: bytes) -> bytes:
@@ -84,16 +89,16 @@ def _parameter_block(serialized: bytes) -> bytes:
     return serialized[2 : 2 + serialized[1]]
 
 
-_EXPECTED: list[bytes] = []
-
-
+@functools.cache
 def _expected_parameter_block() -> bytes:
-    if not _EXPECTED:
-        reference = ts.context(
-            ts.SCHEME_TYPE.BFV,
-            int(str(HE_PARAMETERS["poly_modulus_degree"])),
-            plain_modulus=int(str(HE_PARAMETERS["plain_modulus"])),
-            encryption_type=ts.ENCRYPTION_TYPE.SYMMETRIC,
-        )
-        _EXPECTED.append(_parameter_block(bytes(reference.serialize(save_public_key=False, save_secret_key=False))))
-    return _EXPECTED[0]
+    reference = ts.context(
+        ts.SCHEME_TYPE.BFV,
+        int(str(HE_PARAMETERS["poly_modulus_degree"])),
+        plain_modulus=int(str(HE_PARAMETERS["plain_modulus"])),
+        encryption_type=ts.ENCRYPTION_TYPE.SYMMETRIC,
+    )
+    return _parameter_block(bytes(reference.serialize(save_public_key=False, save_secret_key=False)))
+
+
+#: At import, so that no run waits for it.
+_expected_parameter_block()

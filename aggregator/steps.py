@@ -76,8 +76,13 @@ class Step:
         accumulator = chunks[chunk.index]
         vector = self._context.parse(chunk.ciphertext)
         with self._lock:
-            if not self._over.is_set() and accumulator.add(bank, vector):
-                self.bytes_received += len(chunk.ciphertext)
+            if self._over.is_set() or not accumulator.add(bank, vector):
+                return
+            self.bytes_received += len(chunk.ciphertext)
+            last = len(accumulator.banks) == len(self.roster)
+        if last:
+            # Now, while the banks still encrypt the next chunks, not when all of them wait.
+            accumulator.serialize()
 
     def missing_chunks(self, bank: str) -> int:
         """How many chunks of a bank have not come."""

@@ -53,7 +53,11 @@ def make_he_key() -> SecretBytes:
 
 def public_part(secret_context: SecretBytes) -> bytes:
     """The public context: parameters only, no key of any kind."""
-    return _serialize(ts.context_from(secret_context.reveal()), secret=False)
+    return _public_of(ts.context_from(secret_context.reveal()))
+
+
+def _public_of(context: ts.Context) -> bytes:
+    return _serialize(context, secret=False)
 
 
 def _serialize(context: ts.Context, *, secret: bool) -> bytes:
@@ -92,7 +96,8 @@ def open_he_key(root: SecretBytes, run_id: str, sealed: bytes, public_context: b
     except InvalidTag as error:
         raise ProtocolViolation(f"run {run_id}: the sealed HE key can't be opened") from error
     secret = SecretBytes(opened)
-    if not ts.context_from(opened).is_private() or public_part(secret) != public_context:
+    context = ts.context_from(opened)
+    if not context.is_private() or _public_of(context) != public_context:
         raise ProtocolViolation(f"run {run_id}: the sealed HE key does not belong to the public context")
     return secret
 

@@ -63,11 +63,19 @@ __all__ = ["DEFAULT_MINIMUM_ROSTER", "RunSession"]
 DEFAULT_MINIMUM_ROSTER = 3
 
 _ORDER: list[Phase] = [p for p in Phase if p is not Phase.ABORTED]
-_POLL_SECONDS = 0.2
+#: Looking at a run: often at first, since phases end within milliseconds of each other, then ever less.
+_FIRST_POLL, _LONGEST_POLL = 0.01, 2.0
 #: Chunks masked at a time while they are being sent.
 _BLOCK = 16
 
 Log = Callable[[str], None]
+
+
+def _pauses() -> Iterator[float]:
+    pause = _FIRST_POLL
+    while True:
+        yield pause
+        pause = min(pause * 1.25, _LONGEST_POLL)
 
 
 class RunSession:
@@ -327,7 +335,7 @@ class RunSession:
         """
         settings = self.view.settings
         longest = settings.enrol_seconds + settings.step_seconds + settings.pause_seconds + 60.0
-        pause, told, seen, since = _POLL_SECONDS / 4, False, self._progress(), time.monotonic()
+        pauses, told, seen, since = _pauses(), False, self._progress(), time.monotonic()
         while True:
             self._check_alive()
             if self.reached(phase):
@@ -340,11 +348,11 @@ class RunSession:
                 raise AggregatorUnreachable(
                     f"run {self.run_id} has not moved in {longest:.0f} s, past all its deadlines"
                 )
+            pause = next(pauses)
             if not told and pause > 1:
                 told = True
                 self._log(f"run {self.run_id} is in {self.view.phase}: waiting for the other banks")
             time.sleep(pause)
-            pause = min(pause * 1.5, 2.0)
             self.view = self.client.run(self.run_id)
 
     def reached(self, phase: Phase) -> bool:
@@ -378,12 +386,12 @@ class RunSession:
         self.report(Phase.KEYING, start)
 
     def _await_announcements(self) -> list[KeyAnnouncement]:
-        while True:
+        for pause in _pauses():
             keys, _, crl = self.client.keys_and_revocations(self.run_id)
             announced = [key for key in keys if key.bank in self._members]
             if len(announced) == len(self._members):
                 break
-            self._look_again()
+            self._look_again(pause)
         now = dt.datetime.now(dt.UTC)
         for key in announced:
             self._identity.verify(key.bank, key.certificate_pem, announcement_bytes(key), key.signature, now, crl)
@@ -403,10 +411,11 @@ class RunSession:
         if bundle is None and min(self._members) == self.bank:
             secrets.make_shared()
             self.client.publish_bundle(make_bundle(self.run_id, self.bank, secrets, announced, self._identity))
+        pauses = _pauses()
         while bundle is None:
             _, bundle = self.client.keys(self.run_id)
             if bundle is None:
-                self._look_again()
+                self._look_again(next(pauses))
         signer = next((key for key in announced if key.bank == bundle.bank), None)
         if signer is None:
             keys, _ = self.client.keys(self.run_id)
@@ -509,8 +518,8 @@ class RunSession:
             self._ledger.note("roster", durable=True, attempt=view.attempt, members=list(members))
         self._members, self._attempt = members, view.attempt
 
-    def _look_again(self) -> None:
-        time.sleep(_POLL_SECONDS)
+    def _look_again(self, pause: float) -> None:
+        time.sleep(pause)
         self.view = self.client.run(self.run_id)
         self._check_alive()
         if self.view.attempt != self._attempt:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bank_node.boosting import BoostingParameters
+from bank_node.boosting import BoostingParameters, warm_up
 from bank_node.client import BankClient
 from bank_node.config import AggregatorAddress
 from bank_node.federation import BankRows, Consortium, evaluate_model, train_model, vote
@@ -125,6 +125,7 @@ def main(spec_path: Path) -> None:
     """The process: reads its spec, runs, writes ``result.json`` next to it."""
     sys.setswitchinterval(0.0005)
     spec = json.loads(spec_path.read_text())
+    warm_up()
     folder = spec_path.parent
     files = TlsFiles(ca=Path(spec["ca"]), certificate=Path(spec["certificate"]), key=Path(spec["key"]))
     result = run_job(

@@ -19,6 +19,7 @@ from bank_node.boosting.gradients import estimate_base_score, sigmoid
 from bank_node.boosting.grower import train_trees
 from bank_node.boosting.parameters import BoostingParameters
 from bank_node.boosting.trees import Tree, add_tree, leaf_of_rows, predict_margin, trees_from_bytes, trees_to_bytes
+from bank_node.boosting.warm_up import warm_up
 
 __all__ = [
     "BinnedRows",
@@ -44,4 +45,5 @@ __all__ = [
     "train_trees",
     "trees_from_bytes",
     "trees_to_bytes",
+    "warm_up",
 ]

@@ -35,6 +35,8 @@ SecureSum = Callable[[str, npt.NDArray[np.int64]], npt.NDArray[np.int64]]
 """`secure_sum(step, vector)`: the sum of all banks' int64 vectors of that step; the identity for one bank."""
 
 _LARGEST = np.finfo(np.float32).max
+_BLOCK = 256
+"""Values searched together; their scratch stays in the innermost cache."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -179,21 +181,33 @@ def quantile_cuts(
 
 
 @kernel
-def _count_cells(column: npt.NDArray[np.float32], edges: npt.NDArray[np.float32], out: npt.NDArray[np.int64]) -> None:
+def _search(table: npt.NDArray[np.float32], values: npt.NDArray[np.float32], places: npt.NDArray[np.int32]) -> None:
+    # How many entries of `table`, 2**k - 1 of them, increasing, are <= each value; 0 for NaN. All values take each
+    # of the k steps together, without a branch, so that the processor's vectors can be used.
+    for i in range(values.shape[0]):
+        places[i] = 0
+    step = (table.shape[0] + 1) >> 1
+    while step:
+        for i in range(values.shape[0]):
+            place = places[i]
+            places[i] = place + np.int32(step) * np.int32(table[place + step - 1] <= values[i])
+        step >>= 1
+
+
+@kernel
+def _count_cells(
+    columns: npt.NDArray[np.float32], feature: int, table: npt.NDArray[np.float32], out: npt.NDArray[np.int64]
+) -> None:
     # out[0] counts missing values, out[1 + j] cell j.
-    for i in range(column.shape[0]):
-        x = column[i]
-        if x != x:
-            out[0] += 1
-        else:
-            low, high = 0, edges.shape[0]
-            while low < high:
-                middle = (low + high) >> 1
-                if edges[middle] <= x:
-                    low = middle + 1
-                else:
-                    high = middle
-            out[1 + low] += 1
+    values = np.empty(_BLOCK, dtype=np.float32)
+    places = np.empty(_BLOCK, dtype=np.int32)
+    for start in range(0, columns.shape[0], _BLOCK):
+        size = min(_BLOCK, columns.shape[0] - start)
+        for i in range(size):
+            values[i] = columns[start + i, feature]
+        _search(table, values[:size], places[:size])
+        for i in range(size):
+            out[0 if values[i] != values[i] else 1 + places[i]] += 1
 
 
 def global_bins(
@@ -234,8 +248,7 @@ def global_bins(
     vector[0] = columns.shape[0]
     vector[1] = int(marks.sum())
     for feature, grid in enumerate(edges):
-        column = np.ascontiguousarray(columns[:, feature])
-        _count_cells(column, grid, vector[starts[feature] : starts[feature + 1]])
+        _count_cells(columns, feature, _padded(grid), vector[starts[feature] : starts[feature + 1]])
     total = secure_sum(step, vector)
     if total.shape != vector.shape or total.dtype != np.int64:
         raise SumError(f"step {step}: the sum has shape {total.shape} {total.dtype}, expected {vector.shape} int64")
@@ -269,25 +282,27 @@ def _grid_edges(feature: int, grid: npt.NDArray[np.float64]) -> npt.NDArray[np.f
 @kernel
 def _bin_into(
     columns: npt.NDArray[np.float32],
-    cuts: npt.NDArray[np.float32],
-    starts: npt.NDArray[np.int64],
+    tables: npt.NDArray[np.float32],
+    missing_bins: npt.NDArray[np.uint8],
     out: npt.NDArray[np.uint8],
 ) -> None:
-    for i in range(columns.shape[0]):
+    values = np.empty(_BLOCK, dtype=np.float32)
+    places = np.empty(_BLOCK, dtype=np.int32)
+    for start in range(0, columns.shape[0], _BLOCK):
+        size = min(_BLOCK, columns.shape[0] - start)
         for f in range(columns.shape[1]):
-            x = columns[i, f]
-            begin, end = starts[f], starts[f + 1]
-            if x != x:
-                out[i, f] = end - begin + 1
-            else:
-                low, high = begin, end
-                while low < high:
-                    middle = (low + high) >> 1
-                    if cuts[middle] <= x:
-                        low = middle + 1
-                    else:
-                        high = middle
-                out[i, f] = low - begin
+            for i in range(size):
+                values[i] = columns[start + i, f]
+            _search(tables[f], values[:size], places[:size])
+            for i in range(size):
+                out[start + i, f] = missing_bins[f] if values[i] != values[i] else np.uint8(places[i])
+
+
+def _padded(edges: npt.NDArray[np.float32], width: int = 0) -> npt.NDArray[np.float32]:
+    """Edges filled up with infinity to 2**k - 1 of them, and at least `width`."""
+    table = np.full((1 << max(edges.size, width).bit_length()) - 1, np.inf, dtype=np.float32)
+    table[: edges.size] = edges
+    return table
 
 
 def bin_rows(columns: npt.NDArray[np.float32], cuts: Cuts) -> BinnedRows:
@@ -305,10 +320,12 @@ def bin_rows(columns: npt.NDArray[np.float32], cuts: Cuts) -> BinnedRows:
         RowError: For a wrong number of columns, or infinite values.
     """
     columns = _checked_columns(np.asarray(columns), cuts.n_features)
-    starts = np.concatenate(([0], np.cumsum([values.size for values in cuts.values]))).astype(np.int64)
-    flat = np.concatenate(cuts.values) if cuts.values else np.empty(0, dtype=np.float32)
+    longest = max((values.size for values in cuts.values), default=0)
+    tables = np.empty((cuts.n_features, (1 << longest.bit_length()) - 1), dtype=np.float32)
+    for f, values in enumerate(cuts.values):
+        tables[f] = _padded(values, longest)
     out = np.empty(columns.shape, dtype=np.uint8)
-    _bin_into(columns, flat, starts, out)
+    _bin_into(columns, tables, cuts.n_bins.astype(np.uint8), out)
     return BinnedRows(bins=out, cuts=cuts)
 
 
