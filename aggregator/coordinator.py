@@ -246,8 +246,9 @@ class Coordinator:
             old = [name for name in run.steps if step_rank(name) < step_rank(header.step)]
             for name in old:
                 del run.steps[name]
-            self._sums.forget(run.run_id, old)
             self._progressed(run)
+        # After the banks have their answer, and outside the lock.
+        self._sums.forget(header.run_id, old)
 
     def wait_for_sum(self, header: StepHeader, step: Step, seconds: float) -> FinishedSum | None:
         """Wait until the roster is complete and give the sums; None when the time is up before.

@@ -26,9 +26,9 @@ from bank_node.boosting import (
     global_bins,
     predict_margin,
     train_trees,
-    trees_from_bytes,
     trees_to_bytes,
 )
+from bank_node.checkpoint import TreeFile
 from bank_node.evaluation import RankingMetrics, rank_metrics, secure_metrics
 from bank_node.files import write_atomic
 from protocol.errors import RosterChanged
@@ -121,7 +121,7 @@ def train_model(
         log(f"warning: none of this bank's {len(rows.labels)} training rows is a fraud; it still helps with the others")
     seconds: dict[str, float] = {}
     started = perf_counter()
-    bins_path, trees_path = run_dir / "bins.npz", run_dir / "trees.npz"
+    bins_path = run_dir / "bins.npz"
 
     def agree_on_bins() -> Cuts:
         if bins_path.exists():
@@ -140,7 +140,8 @@ def train_model(
     seconds["binning"] = perf_counter() - started
 
     started = perf_counter()
-    kept = trees_from_bytes(trees_path.read_bytes()) if trees_path.exists() else []
+    file = TreeFile(run_dir / "trees.bin")
+    kept = file.trees
     if kept:
         log(f"going on after boosting round {len(kept)} of {params.n_estimators}")
     every = max(1, params.n_estimators // 10)
@@ -148,8 +149,7 @@ def train_model(
     def on_round(index: int, tree: Tree) -> None:
         # The anchor first: a tree in the checkpoint always has its anchor.
         consortium.commit(f"train/{index + 1}", hashlib.sha256(trees_to_bytes([tree])).hexdigest())
-        kept.append(tree)
-        write_atomic(trees_path, trees_to_bytes(kept))
+        file.append(tree)
         if (index + 1) % every == 0 or index + 1 == params.n_estimators:
             log(f"boosting round {index + 1} of {params.n_estimators} ({perf_counter() - started:.1f} s)")
 
@@ -172,7 +172,10 @@ def train_model(
             on_round=on_round,
         )
 
-    trees = _whatever_the_roster(consortium, boost, log)
+    try:
+        trees = _whatever_the_roster(consortium, boost, log)
+    finally:
+        file.close()
     model_json = export_booster(trees, cuts, params, list(feature_names), base_score)
     model = FederatedModel(trees=trees, cuts=cuts, base_score=base_score, model_json=model_json, seconds=seconds)
     write_atomic(run_dir / "model.json", model_json)

@@ -237,7 +237,8 @@ def _labels(table: pd.DataFrame) -> np.ndarray:
 
 def _reload(config: BankConfig, run_id: str, plan: RunPlan, contract: Any) -> Any:
     """The trained model of a run from the bank's own files."""
-    from bank_node.boosting import cuts_from_bytes, trees_from_bytes
+    from bank_node.boosting import cuts_from_bytes
+    from bank_node.checkpoint import TreeFile
     from bank_node.federation import FederatedModel
 
     folder = config.run_dir(run_id)
@@ -245,7 +246,7 @@ def _reload(config: BankConfig, run_id: str, plan: RunPlan, contract: Any) -> An
         raise LocalError(f"bank {config.bank_id} has not finished training in run {run_id}")
     cuts = cuts_from_bytes((folder / "bins.npz").read_bytes())
     return FederatedModel(
-        trees=trees_from_bytes((folder / "trees.npz").read_bytes()),
+        trees=TreeFile(folder / "trees.bin").trees,
         cuts=cuts,
         base_score=cuts.base_score(plan.boosting),
         model_json=(folder / "model.json").read_bytes(),

@@ -1,0 +1,61 @@
+"""A run's trees on disk, one record a tree, so that a bank that starts again goes on where it was. It trains nothing."""
+
+import hashlib
+import os
+import struct
+from pathlib import Path
+
+from bank_node.boosting import Tree, trees_from_bytes, trees_to_bytes
+from protocol.errors import LocalError
+
+__all__ = ["TreeFile"]
+
+_MAGIC = b"crossbank trees 1\n"
+_HEAD = struct.Struct(">I8s")  # bytes of the record, and the beginning of their SHA-256
+
+
+class TreeFile:
+    """The trees of one run, open for appending. A last record torn by a crash is cut off."""
+
+    def __init__(self, path: Path) -> None:
+        """Open it, or begin it; `trees` holds what it has.
+
+        Raises:
+            LocalError: it is damaged before its end; names the file.
+        """
+        self.path = path
+        self.trees: list[Tree] = []
+        path.parent.mkdir(parents=True, exist_ok=True)
+        data = path.read_bytes() if path.exists() else b""
+        place = len(_MAGIC)
+        if len(data) < place:
+            data = b""
+        elif not data.startswith(_MAGIC):
+            raise LocalError(f"checkpoint {path} is damaged; remove it and join the run again")
+        while data and place + _HEAD.size <= len(data):
+            size, digest = _HEAD.unpack_from(data, place)
+            body = data[place + _HEAD.size : place + _HEAD.size + size]
+            if len(body) < size:
+                break
+            if hashlib.sha256(body).digest()[:8] != digest:
+                raise LocalError(f"checkpoint {path} is damaged at tree {len(self.trees)}; remove it and join again")
+            self.trees += trees_from_bytes(body)
+            place += _HEAD.size + size
+        self._file = path.open("ab")
+        if not data:
+            self._file.truncate(0)
+            self._file.write(_MAGIC)
+        else:
+            self._file.truncate(place)
+
+    def append(self, tree: Tree) -> None:
+        """Add a tree; it is on disk when this returns."""
+        body = trees_to_bytes([tree])
+        self._file.write(_HEAD.pack(len(body), hashlib.sha256(body).digest()[:8]) + body)
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self.trees.append(tree)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
