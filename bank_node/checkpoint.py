@@ -1,4 +1,4 @@
-"""A run's trees on disk, one record a tree, so that a bank that starts again goes on where it was. It trains nothing."""
+"""A run's trees on disk, one record a tree, so that a bank that starts again goes on. It trains nothing."""
 
 import hashlib
 import os

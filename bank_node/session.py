@@ -202,7 +202,8 @@ class RunSession:
         laid = split_chunks(encode_signed(numbers, HALF // len(self._members) if bound is None else bound))
         roster = roster_digest(self._members)
         with self._fail_closed(step):
-            bound_durably = self._ledger.bind(step, self._attempt, hashlib.sha256(numbers.astype("<i8").tobytes()).hexdigest())
+            vector_digest = hashlib.sha256(numbers.astype("<i8").tobytes()).hexdigest()
+            bound_durably = self._ledger.bind(step, self._attempt, vector_digest)
             started = time.perf_counter()
             header = self._signed_header(step, roster, laid.shape[0], numbers.size)
             name = step_name(self.run_id, step, self._attempt, roster)

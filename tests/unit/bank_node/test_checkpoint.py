@@ -48,8 +48,8 @@ def test_damage_before_the_end_is_an_error_that_names_the_file(tmp_path: Path) -
     whole = bytearray(_written(path))
     whole[100] ^= 1
     path.write_bytes(whole)
-    with pytest.raises(LocalError, match="trees.bin is damaged at tree 0"):
+    with pytest.raises(LocalError, match=r"trees\.bin is damaged at tree 0"):
         TreeFile(path)
     path.write_bytes(b"something else that is longer than a beginning")
-    with pytest.raises(LocalError, match="trees.bin is damaged"):
+    with pytest.raises(LocalError, match=r"trees\.bin is damaged"):
         TreeFile(path)
