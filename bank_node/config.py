@@ -38,6 +38,15 @@ class BankConfig(_Strict):
     events: Path = Field(description="the bank's payments: a Parquet/CSV file, or a folder of them")
     work_dir: Path = Field(description="where features, runs, models and alerts go")
     contract: Path | None = Field(None, description="the data contract; null for the packaged one")
+    mapping: Path | None = Field(
+        None, description="how the bank's columns become the contract's; null if they are named and coded alike"
+    )
+    identifier_key: Path | None = Field(
+        None, description="key of the hashes that stand for identifiers, 0600; null keeps one in work_dir, made at need"
+    )
+    shared_key: Path | None = Field(
+        None, description="the consortium's key for hashes of counterparties that all banks make alike, 0600"
+    )
     minimum_roster: int = Field(
         3,
         ge=2,
@@ -54,9 +63,14 @@ class BankConfig(_Strict):
             raise ValueError(str(error)) from error
 
     @property
-    def features_path(self) -> Path:
-        """The feature table that `extract` writes."""
-        return self.work_dir / "features" / "features.parquet"
+    def store_dir(self) -> Path:
+        """The store of day partitions that `extract` keeps up to date."""
+        return self.work_dir / "store"
+
+    @property
+    def identifier_key_path(self) -> Path:
+        """Where the key of identifiers is."""
+        return self.identifier_key or self.work_dir / "keys" / "identifiers.key"
 
     def run_dir(self, run_id: str) -> Path:
         """Where a run's keys, checkpoints and results are kept."""
@@ -94,7 +108,11 @@ def load_config(path: Path) -> BankConfig:
         update={
             "events": base / config.events,
             "work_dir": (base / config.work_dir).resolve(),
-            "contract": None if config.contract is None else base / config.contract,
+            **{
+                name: None if path is None else base / path
+                for name in ("contract", "mapping", "identifier_key", "shared_key")
+                for path in [getattr(config, name)]
+            },
             "aggregator": node.model_copy(
                 update={
                     "ca": base / node.ca,

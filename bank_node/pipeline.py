@@ -4,8 +4,8 @@ Every function takes the path of the bank's configuration and returns a small JS
 the bank's ``work_dir``, so that a retry, in another process, goes on where the last one stopped.
 """
 
+import datetime as dt
 import hashlib
-import io
 import json
 import logging
 from collections.abc import Callable
@@ -30,24 +30,39 @@ Log = Callable[[str], None]
 
 
 def extract(config_path: Path | str, *, log: Log = logger.info) -> dict[str, Any]:
-    """Make the bank's feature table from its payments.
+    """Bring the bank's store of features up to date with its payments: only what is new or changed is read.
 
     Raises:
-        features.errors.DataError: the payments break the contract; the table of before stays.
+        features.errors.DataError: a file of payments can't be used; the features of before stay.
     """
-    from features import extract_features, load_contract
+    from bank_node.tables import identifier_keys
+    from features import load_contract
+    from features.incremental import extract_days
+    from features.mapping import load_mapping
+    from features.store import FeatureStore
 
     config = load_config(Path(config_path))
     contract = load_contract(config.contract)
+    mapping = None if config.mapping is None else load_mapping(config.mapping, contract)
     started = perf_counter()
     log(f"bank {config.bank_id}: extracting features by contract {contract.name} {contract.version}")
-    table = extract_features(contract, config.events)
-    buffer = io.BytesIO()
-    table.to_parquet(buffer, index=False)
-    write_atomic(config.features_path, buffer.getvalue())
-    frauds = int((table["is_fraud"] == 1).sum())
-    log(f"{len(table)} rows, {frauds} known frauds, {perf_counter() - started:.1f} s")
-    return {"rows": len(table), "frauds": frauds, "path": str(config.features_path)}
+    key, shared_key = identifier_keys(config)
+    done = extract_days(
+        contract, config.events, FeatureStore(config.store_dir), key=key, shared_key=shared_key, mapping=mapping
+    )
+    quarantined = {f"{column or 'line'}: {reason}": count for (column, reason), count in done.quarantined.items()}
+    log(
+        f"{len(done.taken)} files read; of {done.rows} rows {done.stored} kept, {done.repeated} repeated, "
+        f"{sum(quarantined.values())} quarantined; {len(done.built)} days built, {len(done.relabelled)} relabelled"
+    )
+    log(f"{done.feature_rows} rows, {done.frauds} known frauds, {perf_counter() - started:.1f} s")
+    return {
+        "rows": done.feature_rows,
+        "frauds": done.frauds,
+        "path": str(config.store_dir),
+        "payments": {"read": done.rows, "kept": done.stored, "repeated": done.repeated, "quarantined": quarantined},
+        "days": {"built": len(done.built), "relabelled": len(done.relabelled)},
+    }
 
 
 def open_run(config_path: Path | str) -> str | None:
@@ -67,11 +82,12 @@ def open_run(config_path: Path | str) -> str | None:
 def train(config_path: Path | str, run_id: str, *, log: Log = logger.info) -> dict[str, Any]:
     """Join a run, exchange keys, agree on bins and train the consortium's model."""
     from bank_node.federation import BankRows, train_model
+    from bank_node.tables import feature_rows
     from features import load_contract
 
     config = load_config(Path(config_path))
     contract = load_contract(config.contract)
-    table = _features(config)
+    table = feature_rows(config, contract)
     session = _session(config, run_id, log)
     try:
         plan = RunPlan.from_json(session.view.settings.parameters_json)
@@ -106,6 +122,7 @@ def evaluate(config_path: Path | str, run_id: str, *, log: Log = logger.info) ->
     from bank_node.champion import train_champion
     from bank_node.evaluation import rank_metrics
     from bank_node.federation import BankRows, evaluate_model
+    from bank_node.tables import feature_rows
     from features import load_contract
 
     config = load_config(Path(config_path))
@@ -113,7 +130,7 @@ def evaluate(config_path: Path | str, run_id: str, *, log: Log = logger.info) ->
     session = _session(config, run_id, log)
     try:
         plan = RunPlan.from_json(session.view.settings.parameters_json)
-        training, test = _split(config, _features(config), plan)
+        training, test = _split(config, feature_rows(config, contract), plan)
         session.exchange_keys()
         model = _reload(config, run_id, plan, contract)
         rows = BankRows(columns=_columns(test, contract), labels=_labels(test))
@@ -167,18 +184,19 @@ def register(config_path: Path | str, run_id: str, *, log: Log = logger.info) ->
 
 
 def score(config_path: Path | str, *, log: Log = logger.info) -> dict[str, Any]:
-    """Score the feature table with the bank's current model and write alerts with reason codes."""
+    """Score the newest rows with the bank's current model and write alerts with reason codes."""
     from bank_node.scoring import load_model, make_alerts, score_rows
+    from bank_node.tables import feature_rows, last_day
     from features import load_contract
 
     config = load_config(Path(config_path))
-    budget = load_contract(config.contract).alert_budget
+    contract = load_contract(config.contract)
     booster = load_model(config.registry / "current.json")
-    table = _features(config)
+    table = feature_rows(config, contract, since=last_day(config) - dt.timedelta(days=8))
     newest = table["event_time"].max() - pd.Timedelta(days=7)
     recent = table[table["event_time"] > newest].reset_index(drop=True)
     scores = score_rows(booster, recent)
-    alerts = make_alerts(booster, recent, scores, budget)
+    alerts = make_alerts(booster, recent, scores, contract.alert_budget)
     path = config.work_dir / "alerts" / "alerts.csv"
     write_atomic(path, alerts.to_csv(index=False).encode())
     log(f"{len(recent)} rows of the last 7 days scored, {len(alerts)} alerts in {path}")
@@ -204,12 +222,6 @@ def _session(config: BankConfig, run_id: str, log: Log) -> Any:
         log,
         minimum_roster=config.minimum_roster,
     )
-
-
-def _features(config: BankConfig) -> pd.DataFrame:
-    if not config.features_path.exists():
-        raise LocalError(f"bank {config.bank_id} has no feature table yet; run `bank-node extract` first")
-    return pd.read_parquet(config.features_path)
 
 
 def _split(config: BankConfig, table: pd.DataFrame, plan: RunPlan) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -206,7 +206,7 @@ def load_contract(path: Path | str | None = None) -> DataContract:
     if len(text) > MAX_CONTRACT_BYTES:
         raise ContractError(f"Contract {name} is larger than {MAX_CONTRACT_BYTES} bytes.")
     try:
-        raw = yaml.load(text, Loader=_StrictLoader)  # noqa: S506  a SafeLoader that refuses duplicate keys
+        raw = yaml.load(text, Loader=StrictLoader)  # noqa: S506  a SafeLoader that refuses duplicate keys
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}" if mark is not None else ""
@@ -216,14 +216,14 @@ def load_contract(path: Path | str | None = None) -> DataContract:
     try:
         contract = DataContract.model_validate(raw)
     except ValidationError as error:
-        raise ContractError(f"Contract {name} is not valid. {_places(error)}") from error
+        raise ContractError(f"Contract {name} is not valid. {places(error)}") from error
     unknown = [feature for feature in contract.feature_names if feature not in CATALOGUE]
     if unknown:
         raise ContractError(f"Contract {name} asks for features that are not in the catalogue: {', '.join(unknown)}.")
     return contract
 
 
-class _StrictLoader(yaml.SafeLoader):
+class StrictLoader(yaml.SafeLoader):
     """YAML's safe loader, refusing a key that is there twice and any alias (aliases can blow up in memory)."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
@@ -254,7 +254,7 @@ def _reason(error: BaseException) -> str:
     return str(getattr(error, "problem", None) or type(error).__name__)
 
 
-def _places(error: ValidationError) -> str:
+def places(error: ValidationError) -> str:
     """One sentence for each of the first ten faults: where in the contract, and what."""
     faults = error.errors(include_url=False, include_input=False, include_context=False)
     sentences = []

@@ -11,7 +11,10 @@ __all__ = [
     "DuplicateRowError",
     "EmptyTableError",
     "FeatureTableError",
+    "GateError",
+    "KeyFileError",
     "LabelError",
+    "MappingError",
     "MissingColumnError",
     "MissingValueError",
     "RangeError",
@@ -27,6 +30,18 @@ class DataError(ValueError):
 
 class ContractError(DataError):
     """The data contract can't be read, has an unknown key, or contradicts itself."""
+
+
+class KeyFileError(DataError):
+    """The file with the key of identifiers is missing, open to others, or not a key. No message holds key bytes."""
+
+
+class MappingError(DataError):
+    """The bank's mapping file can't be read, has an unknown key, or names a column or code that nobody knows."""
+
+
+class GateError(DataError):
+    """The bank's data failed the quality gate: it must not join a run. The message has the reasons."""
 
 
 class SourceError(DataError):

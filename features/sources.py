@@ -22,7 +22,17 @@ if TYPE_CHECKING:
     import ibis.expr.types as ir
     from ibis.backends.duckdb import Backend
 
-__all__ = ["Part", "Source", "discard", "engine", "find_source", "reading"]
+__all__ = [
+    "Part",
+    "Source",
+    "csv_header",
+    "discard",
+    "engine",
+    "find_source",
+    "parquet_header",
+    "reading",
+    "source_files",
+]
 
 _Header = tuple[tuple[str, str], ...]
 """Name and type of each column, in the file's order; files with equal headers are read together."""
@@ -110,6 +120,25 @@ def find_source(path: Path | str) -> Source:
         EmptyTableError: a CSV file without a header line.
     """
     path = Path(path)
+    found = source_files(path)
+    kind: Literal["parquet", "csv"] = "parquet" if found[0].suffix.lower() == ".parquet" else "csv"
+    groups: dict[_Header, list[Path]] = {}
+    for file in found:
+        groups.setdefault(parquet_header(file) if kind == "parquet" else csv_header(file), []).append(file)
+    parts = tuple(
+        Part(tuple(files), tuple(header), frozenset(name for name, kind in header.items() if kind == "null"))
+        for header, files in ((dict(header), files) for header, files in groups.items())
+    )
+    return Source(path, kind, parts)
+
+
+def source_files(path: Path | str) -> list[Path]:
+    """The data files of a source, in the order of their names; their headers are not read.
+
+    Raises:
+        SourceError: there is no such path, no file in the folder, or both kinds in one folder.
+    """
+    path = Path(path)
     if path.is_dir():
         found = sorted(file for file in path.rglob("*") if _is_data(file.relative_to(path)) and file.is_file())
         if not found:
@@ -123,15 +152,7 @@ def find_source(path: Path | str) -> Source:
     kinds = {file.suffix.lower() for file in found}
     if len(kinds) > 1:
         raise SourceError(f"Folder {path} has both .parquet and .csv files; keep one kind.")
-    kind: Literal["parquet", "csv"] = "parquet" if kinds == {".parquet"} else "csv"
-    groups: dict[_Header, list[Path]] = {}
-    for file in found:
-        groups.setdefault(_parquet_header(file) if kind == "parquet" else _csv_header(file), []).append(file)
-    parts = tuple(
-        Part(tuple(files), tuple(header), frozenset(name for name, kind in header.items() if kind == "null"))
-        for header, files in ((dict(header), files) for header, files in groups.items())
-    )
-    return Source(path, kind, parts)
+    return found
 
 
 @contextmanager
@@ -185,7 +206,7 @@ def _is_data(relative: Path) -> bool:
     return not hidden and relative.suffix.lower() in {".parquet", ".csv"}
 
 
-def _parquet_header(file: Path) -> _Header:
+def parquet_header(file: Path) -> _Header:
     import pyarrow
     import pyarrow.parquet
 
@@ -196,13 +217,21 @@ def _parquet_header(file: Path) -> _Header:
     return tuple((field.name, str(field.type)) for field in schema)
 
 
-def _csv_header(file: Path) -> _Header:
+def csv_header(file: Path, delimiter: str = ",", quote: str = '"', encoding: str = "utf-8") -> _Header:
+    """The names in the first line of a CSV file, each with the type "text".
+
+    Raises:
+        SourceError: it can't be read or is no such line; a file without a byte is an `EmptyTableError`.
+    """
     try:
         with file.open("rb") as stream:
             line = stream.readline(MAX_HEADER_BYTES + 1)
+            if encoding == "utf-16":
+                line += stream.read(1)
         if len(line) > MAX_HEADER_BYTES:
             raise SourceError(f"File {file} is not CSV: its first line is longer than {MAX_HEADER_BYTES} bytes.")
-        names = next(csv.reader([line.decode("utf-8-sig")], strict=True), [])
+        text = line.decode("utf-8-sig" if encoding == "utf-8" else encoding)
+        names = next(csv.reader([text], strict=True, delimiter=delimiter, quotechar=quote), [])
     except OSError as error:
         raise SourceError(f"File {file} can't be read: {error.strerror or 'unreadable'}.") from error
     except (UnicodeDecodeError, csv.Error):

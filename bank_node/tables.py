@@ -1,0 +1,51 @@
+"""The bank's feature rows as pandas tables, and the keys its store was made with. Extracts nothing."""
+
+from datetime import date
+
+import pandas as pd
+
+from bank_node.config import BankConfig
+from features import DataContract
+from features.identifiers import IdentifierKey, create_key, load_key
+from features.incremental import read_features
+from features.store import FeatureStore
+from protocol.errors import LocalError
+
+__all__ = ["feature_rows", "identifier_keys", "last_day"]
+
+
+def identifier_keys(config: BankConfig) -> tuple[IdentifierKey, IdentifierKey | None]:
+    """The bank's own key of identifiers, made at its first use, and the consortium's if the bank has it.
+
+    Raises:
+        features.errors.KeyFileError: a key's file is open to others or damaged.
+    """
+    path = config.identifier_key_path
+    own = load_key(path) if path.exists() else create_key(path)
+    return own, None if config.shared_key is None else load_key(config.shared_key)
+
+
+def last_day(config: BankConfig) -> date:
+    """The last day that has a row of features.
+
+    Raises:
+        LocalError: nothing was extracted yet.
+    """
+    store = FeatureStore(config.store_dir)
+    for day in reversed(store.days("features")):
+        if store.facts(store.partition("features", day)).get("rows"):
+            return day
+    raise LocalError(f"bank {config.bank_id} has no features yet; run `bank-node extract` first")
+
+
+def feature_rows(config: BankConfig, contract: DataContract, *, since: date | None = None) -> pd.DataFrame:
+    """The rows from a day on (all without one), in order of time: what `features.extract_features` returns.
+
+    Raises:
+        LocalError: nothing was extracted yet.
+        features.errors.DataError: a day's features are missing or of another contract.
+    """
+    import pyarrow
+
+    last_day(config)
+    return pyarrow.concat_tables(read_features(FeatureStore(config.store_dir), contract, since=since)).to_pandas()

@@ -1,0 +1,127 @@
+"""From a bank's growing source to day partitions of features, redoing only what changed. Trains and scores nothing.
+
+Three steps, each idempotent, each leaving whole files only: files are taken in (`intake`), days are merged
+(`merging`), features are built (`building`). A crash between any two loses nothing: the next extraction does what is
+missing. What results depends on the source's content alone, not on the order or number of the extractions before.
+"""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from features.building import BLOCK_ROWS, build_days
+from features.contract import DataContract
+from features.errors import DataError, EmptyTableError
+from features.identifiers import IdentifierKey
+from features.intake import Intake, Step, take_in
+from features.mapping import Mapping, identity_mapping
+from features.merging import merge_days
+from features.store import FeatureStore
+
+if TYPE_CHECKING:
+    import pyarrow
+
+__all__ = ["Extraction", "extract_days", "read_features"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extraction:
+    """What an extraction did, and what is in the store now; counts, days and names of files only.
+
+    Attributes:
+        taken: source files read this time.
+        merged, built, relabelled: days whose events were merged, whose features were made, whose labels alone changed.
+        rows: data rows of all source files, in total. The sum of the three that follow.
+        quarantined: how many of them were set aside, by column and reason.
+        repeated: how many of them were older versions of, or equal to, another row.
+        stored: how many of them are in the events.
+        feature_rows, frauds: outgoing payments, which have features, and how many of them are known to be fraud.
+    """
+
+    taken: tuple[str, ...] = ()
+    merged: tuple[date, ...] = ()
+    built: tuple[date, ...] = ()
+    relabelled: tuple[date, ...] = ()
+    rows: int = 0
+    quarantined: dict[tuple[str, str], int] = field(default_factory=dict)
+    repeated: int = 0
+    stored: int = 0
+    feature_rows: int = 0
+    frauds: int = 0
+
+
+def extract_days(
+    contract: DataContract,
+    source: Path | str,
+    store: FeatureStore,
+    *,
+    key: IdentifierKey,
+    shared_key: IdentifierKey | None = None,
+    mapping: Mapping | None = None,
+    threads: int | None = None,
+    block_rows: int = BLOCK_ROWS,
+    before_step: Step = lambda name: None,
+) -> Extraction:
+    """Bring the store up to date with a source folder or file.
+
+    Args:
+        key: for identifiers. Another key than before makes everything anew.
+        shared_key: the consortium's key for identifiers, or None; see `features.identifiers.SHARED`.
+        mapping: the bank's; None when its columns are the contract's.
+        before_step: called with a step's name before it writes; tests crash there.
+
+    Raises:
+        DataError: a file can't be used, or there is no payment at all. The features of before stay.
+    """
+    chosen = mapping or identity_mapping(contract)
+    intake = Intake(contract=contract, mapping=chosen, key=key, shared_key=shared_key, threads=threads)
+    with store.locked():
+        taken = take_in(intake, Path(source), store, before_step)
+        entries = store.entries().values()
+        if not any(entry["days"] for entry in entries):
+            raise EmptyTableError(f"{source} has no row.")
+        merged = merge_days(store, contract.label.delay_days, threads, before_step)
+        built, relabelled = build_days(contract, store, threads, block_rows, before_step)
+        facts = [store.facts(store.partition("events", day)) for day in store.days("events")]
+        made = [store.facts(store.partition("features", day)) for day in store.days("features")]
+    quarantined: dict[tuple[str, str], int] = {}
+    for entry in entries:
+        for column, reason, count in entry["quarantined"]:
+            quarantined[column, reason] = quarantined.get((column, reason), 0) + count
+    logger.info(
+        "%d files read, %d days merged, %d built, %d relabelled", len(taken), len(merged), len(built), len(relabelled)
+    )
+    return Extraction(
+        taken=tuple(taken),
+        merged=tuple(merged),
+        built=tuple(built),
+        relabelled=tuple(relabelled),
+        rows=sum(entry["rows"] for entry in entries),
+        quarantined=quarantined,
+        repeated=sum(each["repeated"] for each in facts),
+        stored=sum(each["rows"] for each in facts),
+        feature_rows=sum(each["rows"] for each in made),
+        frauds=sum(each["frauds"] for each in made),
+    )
+
+
+def read_features(
+    store: FeatureStore, contract: DataContract, *, since: date | None = None, until: date | None = None
+) -> Iterator["pyarrow.Table"]:
+    """The feature partitions in order of days, one at a time; ``since`` inclusive, ``until`` exclusive.
+
+    Raises:
+        DataError: a partition is missing or was made by another contract; extract first.
+    """
+    for day in store.days("events"):
+        if (since is not None and day < since) or (until is not None and day >= until):
+            continue
+        path = store.partition("features", day)
+        if store.facts(path).get("contract") != contract.fingerprint:
+            raise DataError(f"Features of {day} are missing or of another contract; extract again.")
+        yield store.read(path)

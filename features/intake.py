@@ -1,0 +1,135 @@
+"""New and changed source files into the store: canonical rows by day, and a quarantine. Merges nothing across files.
+
+A file is taken in when its size or times changed, or when the contract, the mapping, the rates or a key did. A file
+that can't be used at all is refused: what it brought before stays, and the extraction stops before anything is built
+on it.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from features.contract import DataContract
+from features.errors import DataError, SourceError
+from features.identifiers import IdentifierKey
+from features.mapping import Mapping
+from features.normalise import normalised
+from features.sources import engine, source_files
+from features.store import FeatureStore, content_digest, digest_of
+
+if TYPE_CHECKING:
+    from ibis.backends.duckdb import Backend
+
+__all__ = ["Intake", "Step", "take_in"]
+
+_FORMAT = 1
+"""Grows when the same file would become other rows than before: then everything is taken in anew."""
+
+Step = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intake:
+    """What taking in needs beyond the files.
+
+    Attributes:
+        key: for the bank's own hashes of identifiers.
+        shared_key: for hashes that all banks make alike, or None; see `features.identifiers`.
+    """
+
+    contract: DataContract
+    mapping: Mapping
+    key: IdentifierKey
+    shared_key: IdentifierKey | None = None
+    threads: int | None = None
+
+    @property
+    def rules(self) -> str:
+        """A digest of everything besides a file's bytes that decides what becomes of it."""
+        contract, mapping = self.contract, self.mapping
+        rates = mapping.currency.rates if mapping.currency else None
+        return digest_of(
+            _FORMAT,
+            [column.model_dump(mode="json") for column in contract.columns],
+            {name: list(words) for name, words in contract.vocabularies.items()},
+            contract.currency,
+            mapping.model_dump(mode="json"),
+            digest_of(rates.read_bytes().hex()) if rates is not None and rates.exists() else "",
+            self.key.fingerprint,
+            self.shared_key.fingerprint if self.shared_key else "",
+        )
+
+
+def take_in(intake: Intake, source: Path, store: FeatureStore, before_step: Step) -> list[str]:
+    """Bring the store's intake up to date with the files of a source; returns the names of those read.
+
+    Raises:
+        SourceError: there is no file, or one or more can't be used; the message names each with its reason. The
+            others were taken in; mend or remove the named ones and extract again.
+    """
+    files = {str(file.relative_to(source)) if source.is_dir() else file.name: file for file in source_files(source)}
+    known = store.entries()
+    for name in sorted(known.keys() - files.keys()):
+        before_step(f"forget {name}")
+        store.drop_intake(name)
+    rules = intake.rules
+    taken: list[str] = []
+    refused: list[str] = []
+    with engine(intake.threads) as connection:
+        for name, file in files.items():
+            state = file.stat()
+            stamp = digest_of(rules, state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino)
+            if known.get(name, {}).get("stamp") == stamp:
+                continue
+            before_step(f"take in {name}")
+            try:
+                with store.new_intake(name) as folder:
+                    entry = {"source": name, "stamp": stamp} | _one_file(intake, connection, file, folder, store)
+                    (folder / "entry.json").write_text(json.dumps(entry))
+                taken.append(name)
+            except DataError as error:
+                refused.append(str(error))
+            _forget_tables(connection)
+    if refused:
+        more = f" And {len(refused) - 10} more files." if len(refused) > 10 else ""
+        raise SourceError(" ".join(refused[:10]) + more)
+    return taken
+
+
+def _one_file(intake: Intake, connection: "Backend", file: Path, folder: Path, store: FeatureStore) -> dict[str, Any]:
+    """Fill the folder with one Parquet file a day and the quarantine; what to say about it in its entry.
+
+    Raises:
+        DataError: the file can't be read, or it has rows and not one of them is good.
+    """
+    made = normalised(connection, file, intake.contract, intake.mapping, intake.key, intake.shared_key)
+    days: dict[str, tuple[str, int]] = {}
+    con = connection.con
+    good, bad = made.good.get_name(), made.bad.get_name()
+    for day, text in con.execute(
+        f"SELECT DISTINCT event_time::DATE d, strftime(d, '%Y-%m-%d') FROM {good} ORDER BY 1"
+    ).fetchall():
+        query = f"SELECT * FROM {good} WHERE event_time >= $d AND event_time < $d + INTERVAL 1 DAY ORDER BY row_"
+        rows = con.sql(query, params={"d": day}).to_arrow_table()
+        store.write(folder / f"{text}.parquet", rows, {})
+        days[text] = (content_digest(rows), len(rows))
+    store.write(folder / "quarantine.parquet", con.sql(f"SELECT * FROM {bad} ORDER BY row_").to_arrow_table(), {})
+    counts = con.execute(f"SELECT column_, reason_, count(*) FROM {bad} GROUP BY ALL ORDER BY ALL").fetchall()
+    quarantined = [[column, reason, int(count)] for column, reason, count in counts]
+    if made.unreadable:
+        quarantined.append(["", "unreadable line", made.unreadable])
+    found = sum(count for _, count in days.values())
+    if made.rows != found + sum(count for *_, count in quarantined):
+        raise SourceError(f"File {file} changed while it was read: its rows don't add up.")
+    if made.rows and not found:
+        reasons = "; ".join(f"column {column}: {reason}, {count} rows" for column, reason, count in quarantined[:5])
+        raise SourceError(f"File {file} has {made.rows} rows and none is good: {reasons}.")
+    return {"rows": made.rows, "quarantined": quarantined, "days": days}
+
+
+def _forget_tables(connection: "Backend") -> None:
+    """Free what one file left in the engine."""
+    for (name,) in connection.con.execute("SELECT table_name FROM duckdb_tables() WHERE temporary").fetchall():
+        connection.con.execute(f'DROP TABLE "{name}"')

@@ -1,0 +1,189 @@
+"""A bank's mapping file: how its own columns become the contract's. Reads YAML; touches no data.
+
+One entry for each canonical column says where it comes from and how it is read. What the file does not say is not
+guessed: a code without a place in ``codes``, a currency without a rate or a local hour that a clock change makes
+ambiguous puts the row into quarantine, with the reason.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+from zoneinfo import ZoneInfo
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, field_validator, model_validator
+
+from features.contract import CANONICAL_COLUMNS, DataContract, StrictLoader, places
+from features.errors import MappingError
+
+__all__ = ["ColumnMapping", "CsvFormat", "CurrencyMapping", "Mapping", "identity_mapping", "load_mapping"]
+
+MAX_MAPPING_BYTES = 1_000_000
+
+_Text = Annotated[str, Field(min_length=1, max_length=500)]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class ColumnMapping(_Model):
+    """Where one canonical column comes from.
+
+    Attributes:
+        source: the bank's column, or several that are joined by ``joiner`` (``from`` in the file).
+        constant: the same text in every row, instead of a column.
+        codes: from the bank's text to the contract's; matched whole after trimming. A text that is not there is
+            quarantined unless ``other`` names what it becomes. An empty value on the right means null.
+        format: of times in text, as strptime has it; null is ISO 8601.
+        unit: of times in numbers since 1970 UTC.
+        zone: IANA name of the zone of times that carry no offset.
+        ambiguous: which of the two instants a local time stands for that happens twice.
+        decimal, thousands: how numbers in text are written.
+        scale: numbers are multiplied by it, 0.01 for amounts in cents.
+        sign: what a negative number means: ``keep`` leaves it (and the contract refuses it), ``absolute`` drops the
+            sign, ``negate`` turns it.
+        sign_of: for direction: the column whose sign tells it, with ``negative`` saying which way a negative is.
+    """
+
+    source: _Text | tuple[_Text, ...] | None = Field(default=None, alias="from")
+    joiner: str = "|"
+    constant: _Text | None = None
+    codes: dict[str, str | int | float | None] | None = None
+    other: _Text | None = None
+    format: _Text | None = None
+    unit: Literal["s", "ms", "us"] | None = None
+    zone: _Text | None = None
+    ambiguous: Literal["quarantine", "earlier", "later"] = "quarantine"
+    decimal: Literal[".", ","] = "."
+    thousands: Literal["", ".", ",", " ", "'"] = ""
+    scale: FiniteFloat = 1.0
+    sign: Literal["keep", "absolute", "negate"] = "keep"
+    sign_of: _Text | None = None
+    negative: Literal["out", "in"] = "out"
+
+    @field_validator("zone")
+    @classmethod
+    def _known_zone(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                ZoneInfo(value)
+            except (KeyError, ValueError, OSError) as error:
+                raise ValueError("is no zone of the IANA time zone database") from error
+        return value
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> "ColumnMapping":
+        if sum(origin is not None for origin in (self.source, self.constant, self.sign_of)) != 1:
+            raise ValueError("exactly one of from, constant and sign_of says where the column comes from")
+        if self.decimal == self.thousands:
+            raise ValueError("decimal and thousands must differ")
+        if self.other is not None and self.codes is None:
+            raise ValueError("other goes with codes")
+        return self
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The bank's columns it reads."""
+        if self.sign_of is not None:
+            return (self.sign_of,)
+        return () if self.source is None else (self.source,) if isinstance(self.source, str) else self.source
+
+
+class CurrencyMapping(_Model):
+    """The currency of amounts and the table of rates.
+
+    Attributes:
+        source: the bank's column of ISO 4217 codes (``from`` in the file).
+        rates: CSV with the columns day (YYYY-MM-DD), currency and rate: units of the contract's currency for one of
+            it. The payment's UTC day counts; where it has no rate, the last of the ``stale_days`` before it.
+    """
+
+    source: _Text = Field(alias="from")
+    rates: Path | None = None
+    stale_days: int = Field(default=4, ge=0, le=31)
+
+
+class CsvFormat(_Model):
+    """How the bank's CSV files are written."""
+
+    delimiter: Literal[",", ";", "|", "\t"] = ","
+    quote: Literal['"', "'"] = '"'
+    encoding: Literal["utf-8", "latin-1", "utf-16"] = "utf-8"
+
+
+class Mapping(_Model):
+    """A whole mapping; make one with `load_mapping`, `identity_mapping` or ``Mapping.model_validate``.
+
+    Attributes:
+        version_column: the bank's column that grows when it corrects a row; the largest wins, in the column's own
+            order. Without it a row in a file of a later name replaces the same payment in an earlier one.
+        confirmed: set by the human who read a drafted mapping; a draft is not used.
+    """
+
+    contract: _Text
+    columns: dict[str, ColumnMapping]
+    currency: CurrencyMapping | None = None
+    version_column: _Text | None = None
+    csv: CsvFormat = CsvFormat()
+    confirmed: bool = True
+
+    @model_validator(mode="after")
+    def _canonical(self) -> "Mapping":
+        for name in self.columns:
+            if name not in CANONICAL_COLUMNS:
+                raise ValueError(f"{name} is no column of the contract")
+        for name, column in self.columns.items():
+            if column.sign_of is not None and name != "direction":
+                raise ValueError(f"{name}: sign_of is for direction")
+        return self
+
+    @property
+    def source_columns(self) -> tuple[str, ...]:
+        """Every column of the bank's that is read, without repeats; all others are never looked at."""
+        names = [name for column in self.columns.values() for name in column.columns]
+        names += [self.currency.source] if self.currency else []
+        names += [self.version_column] if self.version_column else []
+        return tuple(dict.fromkeys(names))
+
+
+def identity_mapping(contract: DataContract) -> Mapping:
+    """The mapping of a bank whose columns have the contract's names and codes already."""
+    return Mapping(
+        contract=contract.name,
+        columns={column.name: ColumnMapping.model_validate({"from": column.name}) for column in contract.columns},
+    )
+
+
+def load_mapping(path: Path | str, contract: DataContract) -> Mapping:
+    """Read a mapping file; a relative ``rates`` is taken from the file's folder.
+
+    Raises:
+        MappingError: unreadable, not YAML, an unknown key, a required column without an entry, a draft that no human
+            confirmed, or a mapping for another contract. The message names the place.
+    """
+    path = Path(path)
+    try:
+        if path.stat().st_size > MAX_MAPPING_BYTES:
+            raise MappingError(f"Mapping {path} is larger than {MAX_MAPPING_BYTES} bytes.")
+        document = yaml.load(path.read_text(encoding="utf-8"), StrictLoader)  # noqa: S506 a SafeLoader
+    except OSError as error:
+        raise MappingError(f"Mapping {path} can't be read: {error.strerror}.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise MappingError(f"Mapping {path} is not valid YAML in UTF-8.") from error
+    if not isinstance(document, dict):
+        raise MappingError(f"Mapping {path} must be a mapping of keys to values.")
+    try:
+        mapping = Mapping.model_validate(document)
+    except ValidationError as error:
+        raise MappingError(f"Mapping {path}: {places(error)}") from error
+    if mapping.contract != contract.name:
+        raise MappingError(f"Mapping {path} is for another contract than {contract.name}.")
+    missing = [column.name for column in contract.columns if column.required and column.name not in mapping.columns]
+    if missing:
+        raise MappingError(f"Mapping {path} has no entry for {', '.join(missing)}.")
+    if not mapping.confirmed:
+        raise MappingError(f"Mapping {path} is a draft: read it, mend it, and set confirmed to true.")
+    if mapping.currency is not None and mapping.currency.rates is not None:
+        rates = path.parent / mapping.currency.rates
+        mapping = mapping.model_copy(update={"currency": mapping.currency.model_copy(update={"rates": rates})})
+    return mapping

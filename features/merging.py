@@ -1,0 +1,173 @@
+"""The rows of one day from all source files into that day's events: each payment once, in its newest version.
+
+Of rows with the same payment and direction the newest counts: by the bank's version column, else by file name, else
+by row. A correction may move a payment to another day. The newest label counts on its own: a row that brings no label
+doesn't take one away, since labels come late, often in a file that corrects nothing else; where the correction made
+the payment later than its label, the label is known from the payment's time on.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from features.intake import Step
+from features.sources import engine
+from features.store import FeatureStore, content_digest, digest_of
+
+if TYPE_CHECKING:
+    import pyarrow
+    from ibis.backends.duckdb import Backend
+
+__all__ = ["merge_days"]
+
+_FORMAT = 1
+"""Grows when the same rows would become other events than before."""
+
+_LABELS = ("is_fraud", "label_time")
+_NEWEST = "version_ DESC, place_ DESC, row_ DESC"
+
+_Entries = Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Moved:
+    """A payment that has rows in several days: the newest is in ``kept``, with the newest label of all."""
+
+    payment: str
+    direction: str
+    days: tuple[str, ...]
+    kept: str
+    is_fraud: float | None
+    label_time: datetime | None
+
+    def digest_at(self, day: str) -> list[Any]:
+        """What matters of it to one of its days."""
+        return [self.payment, self.direction, day == self.kept, self.is_fraud, self.label_time]
+
+
+def merge_days(store: FeatureStore, delay_days: int, threads: int | None, before_step: Step) -> list[date]:
+    """Bring ``events`` up to date with the intake; returns the days that were written."""
+    entries = store.entries()
+    by_day: dict[str, list[str]] = {}
+    for name, entry in sorted(entries.items()):
+        for day in entry["days"]:
+            by_day.setdefault(day, []).append(name)
+    for gone in store.days("events"):
+        if gone.isoformat() not in by_day:
+            before_step(f"drop {gone}")
+            store.partition("features", gone).unlink(missing_ok=True)
+            store.partition("events", gone).unlink()
+    merged: list[date] = []
+    with engine(threads) as connection:
+        moved: dict[str, list[_Moved]] = {}
+        for each in _moved(connection, store, entries):
+            for day in each.days:
+                moved.setdefault(day, []).append(each)
+        for text, names in sorted(by_day.items()):
+            movers = moved.get(text, [])
+            inputs = digest_of(
+                _FORMAT,
+                delay_days,
+                [[name, entries[name]["days"][text][0]] for name in names],
+                [each.digest_at(text) for each in movers],
+            )
+            path = store.partition("events", date.fromisoformat(text))
+            if store.facts(path).get("inputs") == inputs:
+                continue
+            before_step(f"merge {text}")
+            rows = _newest(connection, [store.intake(name) / f"{text}.parquet" for name in names], text, movers)
+            given = sum(entries[name]["days"][text][1] for name in names)
+            store.write(path, rows, _facts(rows, inputs, delay_days) | {"repeated": given - len(rows)})
+            merged.append(date.fromisoformat(text))
+    return merged
+
+
+def _facts(rows: "pyarrow.Table", inputs: str, delay_days: int) -> dict[str, Any]:
+    """What later steps ask about a day without reading it.
+
+    ``frauds`` has, by the day on which it became known, a digest of the frauds of this day: a late label changes the
+    features of rows from that day on, not from the payment's.
+    """
+    import pyarrow.compute as pc
+
+    plain = [name for name in rows.column_names if name not in _LABELS]
+    known: dict[str, list[tuple[str, str, int]]] = {}
+    frauds = rows.filter(pc.and_(pc.equal(rows["is_fraud"], 1), pc.equal(rows["direction"], "out")))
+    for row in frauds.select(["account_id", "counterparty_id", "event_time", "label_time"]).to_pylist():
+        moment = row["label_time"] or row["event_time"] + timedelta(days=delay_days)
+        line = (row["account_id"], row["counterparty_id"], moment.isoformat())
+        known.setdefault(moment.date().isoformat(), []).append(line)
+    return {
+        "inputs": inputs,
+        "rows": len(rows),
+        "content": content_digest(rows.select(plain)),
+        "labels": content_digest(rows.select(["payment_id", "direction", *_LABELS])),
+        "frauds": {day: digest_of(sorted(lines)) for day, lines in sorted(known.items())},
+    }
+
+
+def _moved(connection: "Backend", store: FeatureStore, entries: _Entries) -> list[_Moved]:
+    """Payments that have rows in more than one day, over all files."""
+    files = [
+        (str(store.intake(name) / f"{day}.parquet"), place, day)
+        for place, (name, entry) in enumerate(sorted(entries.items()))
+        for day in entry["days"]
+    ]
+    if len({place for _, place, _ in files}) < 2 and len({day for *_, day in files}) < 2:
+        return []
+    scan = _scan(connection, files)
+    # A first pass on 64-bit hashes: most payments have one row, and these never leave it.
+    twice = f"SELECT hash(payment_id, direction) FROM {scan} GROUP BY 1 HAVING min(day_) <> max(day_)"
+    again = f"SELECT * FROM {scan} WHERE hash(payment_id, direction) IN ({twice})"
+    found = connection.con.execute(
+        f"""
+        SELECT payment_id, direction, list(DISTINCT day_ ORDER BY day_), first(day_ ORDER BY {_NEWEST}),
+               first(is_fraud ORDER BY {_NEWEST}) FILTER (is_fraud IS NOT NULL),
+               first(label_time ORDER BY {_NEWEST}) FILTER (is_fraud IS NOT NULL)
+        FROM ({again}) GROUP BY 1, 2 HAVING count(DISTINCT day_) > 1 ORDER BY 1, 2"""
+    ).fetchall()
+    return [_Moved(row[0], row[1], tuple(row[2]), *row[3:]) for row in found]
+
+
+def _scan(connection: "Backend", files: Sequence[tuple[str, int, str]]) -> str:
+    """A subquery over Parquet files (path, place, day) that knows each row's place and day."""
+    con = connection.con
+    con.execute("CREATE OR REPLACE TEMP TABLE places (filename VARCHAR, place_ BIGINT, day_ VARCHAR)")
+    con.executemany("INSERT INTO places VALUES (?, ?, ?)", [list(row) for row in files])
+    listed = ", ".join("'" + path.replace("'", "''") + "'" for path, *_ in files)
+    return f"(SELECT * FROM read_parquet([{listed}], filename = true) JOIN places USING (filename))"
+
+
+def _newest(connection: "Backend", files: Sequence[Path], day: str, movers: Sequence[_Moved]) -> "pyarrow.Table":
+    """The day's rows, the newest of each payment, in order of time and hash."""
+    con = connection.con
+    scan = _scan(connection, [(str(path), place, day) for place, path in enumerate(files)])
+    con.execute(
+        "CREATE OR REPLACE TEMP TABLE moved "
+        "(payment_id VARCHAR, direction VARCHAR, stays BOOLEAN, moved_fraud DOUBLE, moved_time TIMESTAMP)"
+    )
+    if movers:
+        con.executemany(
+            "INSERT INTO moved VALUES (?, ?, ?, ?, ?)",
+            [[each.payment, each.direction, each.kept == day, each.is_fraud, each.label_time] for each in movers],
+        )
+    own = f"(PARTITION BY payment_id, direction ORDER BY {_NEWEST})"
+    label = (
+        "first_value({'fraud': is_fraud, 'time': label_time}) OVER (PARTITION BY payment_id, direction "
+        f"ORDER BY is_fraud IS NULL, {_NEWEST})"
+    )
+    query = f"""
+        SELECT * EXCLUDE (fraud_, time_), fraud_ AS is_fraud,
+               CASE WHEN fraud_ IS NULL OR time_ IS NULL THEN NULL ELSE greatest(time_, event_time) END AS label_time
+        FROM (
+            SELECT * EXCLUDE (filename, place_, day_, version_, row_, label_, is_fraud, label_time, stays,
+                              moved_fraud, moved_time),
+                   CASE WHEN stays IS NULL THEN label_.fraud ELSE moved_fraud END AS fraud_,
+                   CASE WHEN stays IS NULL THEN label_.time ELSE moved_time END AS time_
+            FROM (SELECT *, {label} AS label_ FROM {scan} QUALIFY row_number() OVER {own} = 1)
+            LEFT JOIN moved USING (payment_id, direction)
+            WHERE coalesce(stays, true)
+        ) ORDER BY event_time, payment_id, direction"""
+    return con.sql(query).to_arrow_table()
