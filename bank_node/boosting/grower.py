@@ -13,15 +13,14 @@ import numpy.typing as npt
 
 from bank_node.boosting.binning import BinnedRows, Cuts, SecureSum, check_labels
 from bank_node.boosting.errors import BoostingError, RowError, SumError
-from bank_node.boosting.gradients import BITS_OF_SUM, base_margin, fraction_bits, logistic_gradients
-from bank_node.boosting.histogram import SlotLayout, build_histograms
-from bank_node.boosting.kernels import kernel
+from bank_node.boosting.gradients import BITS_OF_SUM, base_margin, fraction_bits
+from bank_node.boosting.histogram import SlotLayout
+from bank_node.boosting.local_rows import LocalRows, NodeSplits, RowStore
 from bank_node.boosting.magnitudes import first_magnitudes, next_magnitudes
-from bank_node.boosting.packing import Packing, build_packed, pack_rows
+from bank_node.boosting.packing import Packing
 from bank_node.boosting.parameters import BoostingParameters
-from bank_node.boosting.partition import partition_rows
 from bank_node.boosting.splitting import SplitRules, Splits, find_splits, node_weight
-from bank_node.boosting.trees import Tree, add_tree
+from bank_node.boosting.trees import Tree
 
 __all__ = ["OnRound", "train_trees"]
 
@@ -78,20 +77,25 @@ def train_trees(
     bits = fraction_bits(n_rows_total, params.scale_pos_weight)
     if base_score is None:
         base_score = binned.cuts.base_score(params)
-    margins = np.full(binned.n_rows, base_margin(base_score), dtype=np.float32)
-    for tree in resume:
-        add_tree(margins, tree, binned)
-    grower = _Grower.of(binned, params, bits, secure_sum, n_rows_total)
-    magnitudes = first_magnitudes(
-        base_score, n_rows_total, binned.cuts.n_positive_total, params.scale_pos_weight, bits
+    layout = SlotLayout.of(binned.cuts)
+    rows = LocalRows(binned, marks, layout, scale_pos_weight=params.scale_pos_weight, bits=bits)
+    rows.start(base_margin(base_score), resume)
+    grower = _Grower(
+        cuts=binned.cuts,
+        params=params,
+        layout=layout,
+        rules=SplitRules.of(params, bits),
+        secure_sum=secure_sum,
+        bits=bits,
+        n_rows_total=n_rows_total,
+        rows=rows,
     )
+    magnitudes = first_magnitudes(base_score, n_rows_total, binned.cuts.n_positive_total, params.scale_pos_weight, bits)
     trees = list(resume)
-    gradients = np.empty((binned.n_rows, 2), dtype=np.int64)
     for round_index in range(len(trees), params.n_estimators):
-        logistic_gradients(margins, marks, params.scale_pos_weight, bits, out=gradients)
         if trees:
             magnitudes = (int(trees[-1].magnitudes[0]), int(trees[-1].magnitudes[1]))
-        tree = grower.grow(round_index, gradients, margins, magnitudes)
+        tree = grower.grow(round_index, magnitudes)
         trees.append(tree)
         logger.debug("boosting round %d: tree of %d nodes", round_index, tree.n_nodes)
         if on_round is not None:
@@ -111,31 +115,6 @@ def _check_missing(binned: BinnedRows) -> None:
             )
 
 
-@kernel
-def _add_leaves(
-    rows: npt.NDArray[np.uint32],
-    begins: Integers,
-    ends: Integers,
-    values: npt.NDArray[np.float32],
-    margins: npt.NDArray[np.float32],
-) -> None:
-    for leaf in range(begins.shape[0]):
-        for position in range(begins[leaf], ends[leaf]):
-            margins[rows[position]] += values[leaf]
-
-
-@kernel
-def _sum_leaves(
-    rows: npt.NDArray[np.uint32], begins: Integers, ends: Integers, gradients: Integers, out: Integers
-) -> None:
-    for leaf in range(begins.shape[0]):
-        for position in range(begins[leaf], ends[leaf]):
-            g = gradients[rows[position], 0]
-            out[leaf, 0] += g
-            out[leaf, 1] += gradients[rows[position], 1]
-            out[leaf, 2] += abs(g)
-
-
 @dataclass(slots=True)
 class _Nodes:
     """The growing tree, one list a property; see `Tree`."""
@@ -149,11 +128,9 @@ class _Nodes:
     default_left: list[int] = field(default_factory=list)
     loss_change: list[float] = field(default_factory=list)
     total: list[Integers] = field(default_factory=list)
-    begin: list[int] = field(default_factory=list)
-    end: list[int] = field(default_factory=list)
 
-    def add(self, parent: int, total: Integers, begin: int, end: int) -> int:
-        """Appends a leaf that holds the rows begin..end; returns its number."""
+    def add(self, parent: int, total: Integers) -> int:
+        """Appends a leaf; returns its number."""
         for links in (self.left, self.right):
             links.append(-1)
         for numbers in (self.feature, self.split_bin, self.default_left):
@@ -162,8 +139,6 @@ class _Nodes:
             values.append(0.0)
         self.parent.append(parent)
         self.total.append(total)
-        self.begin.append(begin)
-        self.end.append(end)
         return len(self.parent) - 1
 
     def finish(self, rules: SplitRules, eta: float) -> Tree:
@@ -201,55 +176,22 @@ class _Grower:
     secure_sum: SecureSum
     bits: int
     n_rows_total: int
-    bins: npt.NDArray[np.uint8]
-    columns: npt.NDArray[np.uint8]
-    missing_bins: Integers
-    rows: npt.NDArray[np.uint32]
-    spare: npt.NDArray[np.uint32]
+    rows: RowStore
 
-    @classmethod
-    def of(
-        cls, binned: BinnedRows, params: BoostingParameters, bits: int, secure_sum: SecureSum, n_rows_total: int
-    ) -> "_Grower":
-        """Sets up for the rows of one bank."""
-        layout = SlotLayout.of(binned.cuts)
-        whole = layout.features.size == binned.cuts.n_features
-        bins = np.ascontiguousarray(binned.bins if whole else binned.bins[:, layout.features])
-        return cls(
-            cuts=binned.cuts,
-            params=params,
-            layout=layout,
-            rules=SplitRules.of(params, bits),
-            secure_sum=secure_sum,
-            bits=bits,
-            n_rows_total=n_rows_total,
-            bins=bins,
-            columns=np.ascontiguousarray(bins.T),
-            missing_bins=binned.cuts.n_bins[layout.features],
-            rows=np.empty(binned.n_rows, dtype=np.uint32),
-            spare=np.empty(binned.n_rows, dtype=np.uint32),
-        )
-
-    def grow(
-        self,
-        round_index: int,
-        gradients: Integers,
-        margins: npt.NDArray[np.float32],
-        magnitudes: tuple[int, int],
-    ) -> Tree:
+    def grow(self, round_index: int, magnitudes: tuple[int, int]) -> Tree:
         """Grows one tree and adds its leaf values to the margins of this bank's rows.
 
         Args:
             round_index: From 0.
-            gradients: This bank's rows', int64 (n, 2).
-            margins: float32 (n,), changed in place.
             magnitudes: Bounds of all banks' Σ|g| and Σh; used by the packed layout only.
         """
-        self.rows[:] = np.arange(self.rows.size, dtype=np.uint32)
+        packing = None
+        if self.params.histogram_layout == "packed":
+            packing = Packing.of(*magnitudes, self.n_rows_total, self.bits)
         nodes = _Nodes()
-        local = self._local_sums(gradients, magnitudes)
-        histograms, total = self._root(f"train/{round_index}/0", local)
-        nodes.add(-1, total, 0, self.rows.size)
+        own_total = self.rows.begin_tree(packing)
+        histograms, total = self._root(f"train/{round_index}/0", own_total, packing)
+        nodes.add(-1, total)
         level = np.zeros(1, dtype=np.int64)
         for depth in range(1, self.params.max_depth + 1):
             totals = np.stack([nodes.total[i] for i in level])
@@ -261,42 +203,31 @@ class _Grower:
             if depth == self.params.max_depth:
                 break
             step = f"train/{round_index}/{depth}"
-            level, histograms = self._next_level(step, nodes, level[kept], histograms[kept], local)
+            level, histograms = self._next_level(step, nodes, level[kept], histograms[kept], packing)
             if level.size == 0:
                 break
-        leaves = np.flatnonzero(np.array(nodes.left) < 0)
+        leaves = np.flatnonzero(np.array(nodes.left) < 0).tolist()
         packed = self.params.histogram_layout == "packed"
-        sums = self._refit(f"train/{round_index}/leaves", nodes, leaves, gradients) if packed else None
+        sums = self._refit(f"train/{round_index}/leaves", nodes, leaves) if packed else None
         tree = nodes.finish(self.rules, self.params.eta)
         if sums is not None:
             weight = self.params.scale_pos_weight
             bounds = next_magnitudes(tree.value[leaves], sums, self.n_rows_total, weight, self.bits)
             tree = replace(tree, magnitudes=np.array(bounds, dtype=np.int64))
-        begins, ends = np.array(nodes.begin, dtype=np.int64)[leaves], np.array(nodes.end, dtype=np.int64)[leaves]
-        _add_leaves(self.rows, begins, ends, tree.value[leaves], margins)
+        self.rows.finish_tree(leaves, tree.value[leaves])
         return tree
 
-    def _local_sums(self, gradients: Integers, magnitudes: tuple[int, int]) -> "_LocalSums":
-        """Chooses this tree's layout, from bounds of all banks' gradients."""
-        packing = None
-        if self.params.histogram_layout == "packed":
-            packing = Packing.of(*magnitudes, self.n_rows_total, self.bits)
-        packed = None if packing is None else pack_rows(gradients, packing)
-        return _LocalSums(grower=self, gradients=gradients, packing=packing, packed=packed)
-
-    def _refit(self, step: str, nodes: _Nodes, leaves: Integers, gradients: Integers) -> Integers:
+    def _refit(self, step: str, nodes: _Nodes, leaves: list[int]) -> Integers:
         """Replaces all nodes' rounded totals by exact ones: one sum over the leaves, and upwards from there.
 
         Returns:
             int64 (leaves, 2), each leaf's Σ|g| and Σh over all banks.
         """
-        begins, ends = np.array(nodes.begin, dtype=np.int64)[leaves], np.array(nodes.end, dtype=np.int64)[leaves]
-        own = np.zeros((leaves.size, 3), dtype=np.int64)
-        _sum_leaves(self.rows, begins, ends, gradients, own)
+        own = self.rows.leaf_sums(leaves)
         summed = self._sum(step, own.reshape(-1)).reshape(-1, 3)
         if summed[:, 1].min() < 0 or (np.abs(summed[:, 0]) > summed[:, 2]).any():
             raise SumError(f"step {step}: the sum is none of leaves (a hessian or magnitude out of range)")
-        for leaf, total in zip(leaves.tolist(), summed[:, :2], strict=True):
+        for leaf, total in zip(leaves, summed[:, :2], strict=True):
             nodes.total[leaf] = total
         # Children come after their parents.
         for i in reversed(range(len(nodes.left))):
@@ -304,11 +235,10 @@ class _Grower:
                 nodes.total[i] = nodes.total[nodes.left[i]] + nodes.total[nodes.right[i]]
         return summed[:, [2, 1]]
 
-    def _root(self, step: str, local: "_LocalSums") -> tuple[Integers, Integers]:
+    def _root(self, step: str, own_total: Integers, packing: Packing | None) -> tuple[Integers, Integers]:
         """Sums the root's histogram and, in one or two more values, its total."""
-        begins, ends = np.zeros(1, dtype=np.int64), np.array([self.rows.size], dtype=np.int64)
-        vector = np.concatenate((local.histograms(begins, ends), local.total()))
-        pairs = local.pairs(self._sum(step, vector))
+        vector = np.concatenate((self.rows.histograms([0]), own_total))
+        pairs = _pairs(self._sum(step, vector), packing)
         total = pairs[-1].copy()
         histograms = self.layout.unpack(pairs[:-1], total[None, :])
         self._check(step, histograms)
@@ -317,19 +247,6 @@ class _Grower:
     def _split(self, nodes: _Nodes, parents: Integers, splits: Splits, kept: Integers) -> None:
         """Gives each parent its split and two children, and moves this bank's rows to them."""
         columns = splits.feature[kept]
-        begins = np.array([nodes.begin[i] for i in parents], dtype=np.int64)
-        ends = np.array([nodes.end[i] for i in parents], dtype=np.int64)
-        middles = partition_rows(
-            self.columns,
-            self.rows,
-            begins,
-            ends,
-            columns,
-            splits.bin[kept],
-            self.missing_bins[columns],
-            splits.default_left[kept],
-            self.spare,
-        )
         for k, parent in enumerate(parents.tolist()):
             at = int(kept[k])
             feature = int(self.layout.features[columns[k]])
@@ -344,11 +261,21 @@ class _Grower:
             nodes.loss_change[parent] = float(splits.loss_change[at])
             left_total = splits.left[at].copy()
             right_total = nodes.total[parent] - left_total
-            nodes.left[parent] = nodes.add(parent, left_total, int(begins[k]), int(middles[k]))
-            nodes.right[parent] = nodes.add(parent, right_total, int(middles[k]), int(ends[k]))
+            nodes.left[parent] = nodes.add(parent, left_total)
+            nodes.right[parent] = nodes.add(parent, right_total)
+        self.rows.split(
+            NodeSplits(
+                nodes=parents,
+                left=np.array([nodes.left[i] for i in parents], dtype=np.int64),
+                right=np.array([nodes.right[i] for i in parents], dtype=np.int64),
+                features=columns,
+                bins=splits.bin[kept],
+                default_left=splits.default_left[kept],
+            )
+        )
 
     def _next_level(
-        self, step: str, nodes: _Nodes, parents: Integers, parent_histograms: Integers, local: "_LocalSums"
+        self, step: str, nodes: _Nodes, parents: Integers, parent_histograms: Integers, packing: Packing | None
     ) -> tuple[Integers, Integers]:
         """Histograms of the children: the lighter one summed over the banks, the heavier by subtraction.
 
@@ -365,9 +292,7 @@ class _Grower:
         if not pairs or not self.layout.features.size:
             return np.empty(0, dtype=np.int64), parent_histograms[:0]
         light = [left if nodes.total[left][1] <= nodes.total[right][1] else right for _, left, right in pairs]
-        begins = np.array([nodes.begin[i] for i in light], dtype=np.int64)
-        ends = np.array([nodes.end[i] for i in light], dtype=np.int64)
-        pairs_of_slots = local.pairs(self._sum(step, local.histograms(begins, ends)))
+        pairs_of_slots = _pairs(self._sum(step, self.rows.histograms(light)), packing)
         built = self.layout.unpack(pairs_of_slots, np.stack([nodes.total[i] for i in light]))
         siblings = parent_histograms[[k for k, _, _ in pairs]] - built
         self._check(step, built)
@@ -392,30 +317,6 @@ class _Grower:
             raise SumError(f"step {step}: the sum is no histogram of the agreed rows (a hessian out of range)")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _LocalSums:
-    """What this bank sends of one tree's histograms, in the tree's layout, and what comes back."""
-
-    grower: _Grower
-    gradients: Integers
-    packing: Packing | None
-    packed: Integers | None
-
-    def histograms(self, begins: Integers, ends: Integers) -> Integers:
-        """The sent slots of some nodes' histograms over our rows, as one vector."""
-        grower = self.grower
-        if self.packed is None:
-            built = build_histograms(grower.bins, self.gradients, grower.rows, begins, ends, grower.layout)
-            return grower.layout.pack(built)
-        slots = build_packed(grower.bins, self.packed, grower.rows, begins, ends, grower.layout.starts)
-        return np.ascontiguousarray(slots[:, grower.layout.sent]).reshape(-1)
-
-    def total(self) -> Integers:
-        """Our rows' total, as it is sent."""
-        if self.packed is None:
-            return np.asarray(self.gradients.sum(axis=0, dtype=np.int64))
-        return np.array([self.packed.sum()], dtype=np.int64)
-
-    def pairs(self, summed: Integers) -> Integers:
-        """Gradient and hessian of each summed slot, int64 (m, 2)."""
-        return summed.reshape(-1, 2) if self.packing is None else self.packing.unpack(summed)
+def _pairs(summed: Integers, packing: Packing | None) -> Integers:
+    """Gradient and hessian of each summed slot, int64 (m, 2)."""
+    return summed.reshape(-1, 2) if packing is None else packing.unpack(summed)

@@ -148,7 +148,7 @@ ATTACKS: dict[str, Callable[[Evil, str, str, FinishedSum], FinishedSum]] = {
 def evil(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Evil:
     """Taps uploads and answers of every aggregator in this process; `attack` falsifies the second step."""
     made = Evil(rng=np.random.default_rng(0))
-    monkeypatch.setattr(session_module, "_POLL_SECONDS", 0.02)
+    monkeypatch.setattr(session_module, "_LONGEST_POLL", 0.05)
     add, wait = Step.add, Coordinator.wait_for_sum
 
     def tapped(self: Step, bank: str, chunk: Any) -> None:

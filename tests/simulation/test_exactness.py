@@ -47,7 +47,7 @@ def test_real_processes_give_the_same_bytes_and_the_report_says_what_it_must(tmp
     report = train_consortium(table, PARAMS, tmp_path, mode="processes")
     assert report["model_sha256"] == _sha(table, tmp_path, "plain")
     assert report["banks"] == ["bank_0", "bank_1", "bank_2"] and report["trees"] == 4
-    assert all(sent > 1_000_000 for sent in report["bytes_sent_per_bank"].values())
+    assert all(sent > 500_000 for sent in report["bytes_sent_per_bank"].values())
     assert {"keys", "binning", "training", "evaluation", "total"} <= set(report["seconds"])
     assert set(report["metrics"]["per_bank"]["bank_0"]) == {"alone", "consortium", "pooled"}
     assert (tmp_path / "model.json").exists() and (tmp_path / "report.json").exists()

@@ -68,7 +68,7 @@ def test_the_outbox_lists_every_message_and_shows_ciphertexts_as_noise(
     entries = read_outbox(folder / "outbox.jsonl")
     kinds = {entry.kind for entry in entries}
     keying = {"RunRef", "JoinRequest", "KeyAnnouncement"}
-    assert kinds - {"KeyBundle"} == keying | {"StepHeader", "Ciphertexts", "PhaseReport", "ReportsRef"}
+    assert kinds - {"KeyBundle"} == keying | {"Ciphertexts", "PhaseReport", "ReportsRef"}
     for entry in entries:
         assert len(entry.sha256) == 64 and entry.size >= 0 and entry.destination.startswith("127.0.0.1:")
         if entry.kind == "Ciphertexts":
