@@ -118,8 +118,7 @@ def _one_file(intake: Intake, connection: "Backend", file: Path, folder: Path, s
     store.write(folder / "quarantine.parquet", con.sql(f"SELECT * FROM {bad} ORDER BY row_").to_arrow_table(), {})
     counts = con.execute(f"SELECT column_, reason_, count(*) FROM {bad} GROUP BY ALL ORDER BY ALL").fetchall()
     quarantined = [[column, reason, int(count)] for column, reason, count in counts]
-    if made.unreadable:
-        quarantined.append(["", "unreadable line", made.unreadable])
+    quarantined += [["", reason, count] for reason, count in sorted(made.unreadable.items())]
     found = sum(count for _, count in days.values())
     if made.rows != found + sum(count for *_, count in quarantined):
         raise SourceError(f"File {file} changed while it was read: its rows don't add up.")

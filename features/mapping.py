@@ -32,6 +32,7 @@ class ColumnMapping(_Model):
     Attributes:
         source: the bank's column, or several that are joined by ``joiner`` (``from`` in the file).
         constant: the same text in every row, instead of a column.
+        absent: the bank has nothing for it: null in every row. Only where the contract allows null.
         codes: from the bank's text to the contract's; matched whole after trimming. A text that is not there is
             quarantined unless ``other`` names what it becomes. An empty value on the right means null.
         format: of times in text, as strptime has it; null is ISO 8601.
@@ -48,7 +49,8 @@ class ColumnMapping(_Model):
     source: _Text | tuple[_Text, ...] | None = Field(default=None, alias="from")
     joiner: str = "|"
     constant: _Text | None = None
-    codes: dict[str, str | int | float | None] | None = None
+    absent: bool = False
+    codes: Annotated[dict[str, str | int | float | None], Field(min_length=1)] | None = None
     other: _Text | None = None
     format: _Text | None = None
     unit: Literal["s", "ms", "us"] | None = None
@@ -73,8 +75,9 @@ class ColumnMapping(_Model):
 
     @model_validator(mode="after")
     def _one_origin(self) -> "ColumnMapping":
-        if sum(origin is not None for origin in (self.source, self.constant, self.sign_of)) != 1:
-            raise ValueError("exactly one of from, constant and sign_of says where the column comes from")
+        origins = (self.source is not None, self.constant is not None, self.sign_of is not None, self.absent)
+        if sum(origins) != 1:
+            raise ValueError("exactly one of from, constant, sign_of and absent says where the column comes from")
         if self.decimal == self.thousands:
             raise ValueError("decimal and thousands must differ")
         if self.other is not None and self.codes is None:
@@ -117,6 +120,7 @@ class Mapping(_Model):
     Attributes:
         version_column: the bank's column that grows when it corrects a row; the largest wins, in the column's own
             order. Without it a row in a file of a later name replaces the same payment in an earlier one.
+        own_agents: the bank's own BICs, by which ISO 20022 messages tell outgoing from incoming.
         confirmed: set by the human who read a drafted mapping; a draft is not used.
     """
 
@@ -125,6 +129,7 @@ class Mapping(_Model):
     currency: CurrencyMapping | None = None
     version_column: _Text | None = None
     csv: CsvFormat = CsvFormat()
+    own_agents: tuple[Annotated[str, Field(pattern=r"^[A-Z0-9]{8}([A-Z0-9]{3})?$")], ...] = ()
     confirmed: bool = True
 
     @model_validator(mode="after")
@@ -181,6 +186,9 @@ def load_mapping(path: Path | str, contract: DataContract) -> Mapping:
     missing = [column.name for column in contract.columns if column.required and column.name not in mapping.columns]
     if missing:
         raise MappingError(f"Mapping {path} has no entry for {', '.join(missing)}.")
+    for column in contract.columns:
+        if not column.nullable and column.name in mapping.columns and mapping.columns[column.name].absent:
+            raise MappingError(f"Mapping {path}: {column.name} may not be absent.")
     if not mapping.confirmed:
         raise MappingError(f"Mapping {path} is a draft: read it, mend it, and set confirmed to true.")
     if mapping.currency is not None and mapping.currency.rates is not None:

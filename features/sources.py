@@ -121,6 +121,8 @@ def find_source(path: Path | str) -> Source:
     """
     path = Path(path)
     found = source_files(path)
+    if found[0].suffix.lower() == ".xml":
+        raise SourceError(f"{path} holds XML: extract it into a store, with a mapping.")
     kind: Literal["parquet", "csv"] = "parquet" if found[0].suffix.lower() == ".parquet" else "csv"
     groups: dict[_Header, list[Path]] = {}
     for file in found:
@@ -142,16 +144,16 @@ def source_files(path: Path | str) -> list[Path]:
     if path.is_dir():
         found = sorted(file for file in path.rglob("*") if _is_data(file.relative_to(path)) and file.is_file())
         if not found:
-            raise SourceError(f"Folder {path} has no .parquet or .csv file.")
+            raise SourceError(f"Folder {path} has no .parquet, .csv or .xml file.")
     elif path.is_file():
         found = [path]
         if not _is_data(Path(path.name)):
-            raise SourceError(f"File {path} must end in .parquet or .csv.")
+            raise SourceError(f"File {path} must end in .parquet, .csv or .xml.")
     else:
         raise SourceError(f"There is no file or folder {path}.")
     kinds = {file.suffix.lower() for file in found}
     if len(kinds) > 1:
-        raise SourceError(f"Folder {path} has both .parquet and .csv files; keep one kind.")
+        raise SourceError(f"Folder {path} has both {' and '.join(sorted(kinds))} files; keep one kind.")
     return found
 
 
@@ -203,7 +205,7 @@ def reading(path: Path) -> Iterator[None]:
 def _is_data(relative: Path) -> bool:
     """Data files by name; names that start with a dot or an underscore are other tools' markers."""
     hidden = any(part.startswith((".", "_")) for part in relative.parts)
-    return not hidden and relative.suffix.lower() in {".parquet", ".csv"}
+    return not hidden and relative.suffix.lower() in {".parquet", ".csv", ".xml"}
 
 
 def parquet_header(file: Path) -> _Header:

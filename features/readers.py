@@ -1,0 +1,140 @@
+"""One file of a bank's as a table of its own columns in the engine, every line of it counted. Interprets no value.
+
+Parquet keeps its types. CSV is text throughout: UTF-8, UTF-16 or Latin-1, one header line, empty is null. Lines are
+counted apart from parsing them, since a parser can lose some: behind an open quote, or in a line of gigabytes.
+"""
+
+import codecs
+import re
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from features.errors import SourceError
+from features.iso20022 import ISO20022_COLUMNS, transfers
+from features.mapping import CsvFormat
+from features.sources import csv_header, parquet_header
+
+if TYPE_CHECKING:
+    import ibis.expr.types as ir
+    from ibis.backends.duckdb import Backend
+
+__all__ = ["RawTable", "read_csv", "read_iso20022", "read_parquet"]
+
+MAX_LINE_BYTES = 2_000_000
+"""A CSV line above this is skipped and counted: a payment has a few hundred bytes."""
+
+_CHUNK = 1 << 24
+_BLANK_LINE = re.compile(rb"\n\r?(?=\n)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RawTable:
+    """A file's rows.
+
+    Attributes:
+        table: the wanted columns that the file has, and ``row_``, from 1, among the rows that could be read.
+        rows: data rows of the file, readable or not.
+        unreadable: how many of them are not in ``table``, by reason.
+    """
+
+    table: "ir.Table"
+    rows: int
+    unreadable: dict[str, int] = field(default_factory=dict)
+
+
+def read_parquet(connection: "Backend", file: Path, columns: tuple[str, ...]) -> RawTable:
+    """Copied into the engine: DuckDB trusts a Parquet file's statistics, which leave NaN out."""
+    header = dict(parquet_header(file))
+    name = _select(connection, [column for column in columns if column in header], "read_parquet(?)", [str(file)])
+    for column in columns:
+        if header.get(column) == "null":
+            # Nothing but nulls: the engine makes some type of it, as text it can be any.
+            connection.con.execute(f"ALTER TABLE {name} ALTER {_identifier(column)} TYPE VARCHAR")
+    return RawTable(table=connection.table(name), rows=_count(connection, name))
+
+
+def read_csv(connection: "Backend", file: Path, columns: tuple[str, ...], form: CsvFormat) -> RawTable:
+    """Lines with too few or too many fields, in another encoding or too long are counted and left out."""
+    header = [name for name, _ in csv_header(file, form.delimiter, form.quote, form.encoding)]
+    types = ", ".join(f"{_literal(column)}: 'VARCHAR'" for column in header)
+    rejects = f"rejects_{uuid.uuid4().hex}"
+    scan = (
+        f"read_csv(?, auto_detect = false, header = true, columns = {{{types}}}, delim = ?, quote = ?, escape = ?, "
+        f"nullstr = '', encoding = ?, max_line_size = {MAX_LINE_BYTES}, strict_mode = true, store_rejects = true, "
+        f"rejects_table = '{rejects}', rejects_scan = '{rejects}_scan', rejects_limit = 0)"
+    )
+    settings = [str(file), form.delimiter, form.quote, form.quote, form.encoding]
+    name = _select(connection, [column for column in columns if column in header], scan, settings)
+    bad = int(connection.con.execute(f"SELECT count(DISTINCT line) FROM {rejects}").fetchall()[0][0])
+    for table in (rejects, f"{rejects}_scan"):
+        connection.con.execute(f"DROP TABLE {table}")
+    lines = _data_lines(file, form.encoding) - 1
+    swallowed = lines - _count(connection, name) - bad
+    if swallowed < 0:
+        raise SourceError(f"File {file} has line ends of several kinds: its rows can't be told apart.")
+    reasons = {"unreadable line": bad, "line within a quoted text, or too long": swallowed}
+    return RawTable(
+        table=connection.table(name), rows=lines, unreadable={each: count for each, count in reasons.items() if count}
+    )
+
+
+def read_iso20022(connection: "Backend", file: Path, columns: tuple[str, ...], own_agents: tuple[str, ...]) -> RawTable:
+    """The credit transfers of a message; columns are those of `features.iso20022`, all text."""
+    import pyarrow
+
+    whole, batch = f"messages_{uuid.uuid4().hex}", f"batch_{uuid.uuid4().hex}"
+    connection.con.execute(f"CREATE TEMP TABLE {whole} ({', '.join(f'{name} VARCHAR' for name in ISO20022_COLUMNS)})")
+    for rows in transfers(file, own_agents):
+        fields = list(zip(*rows, strict=True)) or [()] * len(ISO20022_COLUMNS)
+        arrays = [pyarrow.array(values, pyarrow.string()) for values in fields]
+        connection.con.register(batch, pyarrow.Table.from_arrays(arrays, names=list(ISO20022_COLUMNS)))
+        connection.con.execute(f"INSERT INTO {whole} SELECT * FROM {batch}")
+        connection.con.unregister(batch)
+    name = _select(connection, [column for column in columns if column in ISO20022_COLUMNS], whole, [])
+    return RawTable(table=connection.table(name), rows=_count(connection, name))
+
+
+def _select(connection: "Backend", columns: list[str], source: str, parameters: list[str]) -> str:
+    """A new table of these columns and ``row_``; the engine keeps a file's order, so it numbers the file's rows."""
+    name = f"raw_{uuid.uuid4().hex}"
+    chosen = "".join(f"{_identifier(column)}, " for column in columns)
+    connection.con.execute(
+        f"CREATE TEMP TABLE {name} AS SELECT {chosen}row_number() OVER () AS row_ FROM {source}", parameters
+    )
+    return name
+
+
+def _count(connection: "Backend", name: str) -> int:
+    return int(connection.con.execute(f"SELECT count(*) FROM {name}").fetchall()[0][0])
+
+
+def _data_lines(file: Path, encoding: str) -> int:
+    """Lines that are not empty, the header among them; one pass in bounded memory."""
+    lines, tail = 0, b"\n"
+    for chunk in _chunks(file, encoding):
+        lines += chunk.count(b"\n")
+        joined = tail + chunk
+        lines -= len(_BLANK_LINE.findall(joined))
+        # What lies behind the last line end: enough of it to tell an empty line.
+        rest = joined[joined.rfind(b"\n") :]
+        tail = rest if len(rest) <= 2 else b"\nxx"
+    return lines + (tail not in (b"\n", b"\n\r"))
+
+
+def _chunks(file: Path, encoding: str) -> Iterator[bytes]:
+    """The file's bytes; of UTF-16 (little-endian) those of its text in UTF-8, so that a line end is one byte."""
+    decoder = codecs.getincrementaldecoder("utf-16-le")(errors="replace") if encoding == "utf-16" else None
+    with file.open("rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            yield decoder.decode(chunk).encode("utf-8", "replace") if decoder else chunk
+
+
+def _identifier(column: str) -> str:
+    return '"' + column.replace('"', '""') + '"'
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
