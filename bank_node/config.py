@@ -38,6 +38,9 @@ class BankConfig(_Strict):
     events: Path = Field(description="the bank's payments: a Parquet/CSV file, or a folder of them")
     work_dir: Path = Field(description="where features, runs, models and alerts go")
     contract: Path | None = Field(None, description="the data contract; null for the packaged one")
+    older_contracts: tuple[Path, ...] = Field(
+        (), description="earlier versions that the bank still serves, where the contract is a compatible change of them"
+    )
     mapping: Path | None = Field(
         None, description="how the bank's columns become the contract's; null if they are named and coded alike"
     )
@@ -108,6 +111,7 @@ def load_config(path: Path) -> BankConfig:
         update={
             "events": base / config.events,
             "work_dir": (base / config.work_dir).resolve(),
+            "older_contracts": tuple(base / path for path in config.older_contracts),
             **{
                 name: None if path is None else base / path
                 for name in ("contract", "mapping", "identifier_key", "shared_key")

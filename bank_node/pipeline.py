@@ -81,18 +81,20 @@ def open_run(config_path: Path | str) -> str | None:
 
 def train(config_path: Path | str, run_id: str, *, log: Log = logger.info) -> dict[str, Any]:
     """Join a run, exchange keys, agree on bins and train the consortium's model."""
+    from bank_node.contracts import contract_for_run
     from bank_node.federation import BankRows, train_model
     from bank_node.tables import feature_rows
     from features import load_contract
 
     config = load_config(Path(config_path))
-    contract = load_contract(config.contract)
-    table = feature_rows(config, contract)
+    own = load_contract(config.contract)
+    table = feature_rows(config, own)
     session = _session(config, run_id, log)
     try:
         plan = RunPlan.from_json(session.view.settings.parameters_json)
+        contract = contract_for_run(config, session.view.settings.contract_fingerprint, log)
         training, _ = _split(config, table, plan)
-        session.join(contract.fingerprint)
+        session.join(contract.fingerprint, own_contract="" if contract == own else f"{own.name} {own.version}")
         session.exchange_keys()
         rows = BankRows(columns=_columns(training, contract), labels=_labels(training))
         model = train_model(
@@ -106,6 +108,7 @@ def train(config_path: Path | str, run_id: str, *, log: Log = logger.info) -> di
         )
         return {
             "run_id": run_id,
+            "contract": f"{contract.name} {contract.version}",
             "model_sha256": model.sha256,
             "trees": len(model.trees),
             "rows": len(training),
@@ -120,17 +123,19 @@ def train(config_path: Path | str, run_id: str, *, log: Log = logger.info) -> di
 def evaluate(config_path: Path | str, run_id: str, *, log: Log = logger.info) -> dict[str, Any]:
     """Evaluate the model on later rows: all banks' by secure sum, our own, and the local champion's on our own."""
     from bank_node.champion import train_champion
+    from bank_node.contracts import contract_for_run
     from bank_node.evaluation import rank_metrics
     from bank_node.federation import BankRows, evaluate_model
     from bank_node.tables import feature_rows
     from features import load_contract
 
     config = load_config(Path(config_path))
-    contract = load_contract(config.contract)
+    own_contract = load_contract(config.contract)
     session = _session(config, run_id, log)
     try:
         plan = RunPlan.from_json(session.view.settings.parameters_json)
-        training, test = _split(config, feature_rows(config, contract), plan)
+        contract = contract_for_run(config, session.view.settings.contract_fingerprint, log)
+        training, test = _split(config, feature_rows(config, own_contract), plan)
         session.exchange_keys()
         model = _reload(config, run_id, plan, contract)
         rows = BankRows(columns=_columns(test, contract), labels=_labels(test))

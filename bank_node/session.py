@@ -130,8 +130,12 @@ class RunSession:
 
     # -- phases -----------------------------------------------------------------------------------------------
 
-    def join(self, contract_fingerprint: str) -> None:
+    def join(self, contract_fingerprint: str, *, own_contract: str = "") -> None:
         """Join the run; harmless when we have already.
+
+        Args:
+            own_contract: name and version of the bank's own contract where it joins under an older, compatible one;
+                for the ledger.
 
         Raises:
             LocalError: the run announces another data contract than ours.
@@ -150,6 +154,8 @@ class RunSession:
                 he_fingerprint=HE_FINGERPRINT,
             )
         )
+        if own_contract:
+            self._ledger.note("contract", durable=True, fingerprint=contract_fingerprint, own=own_contract)
         self._log(f"joined {self.run_id}: {len(self.view.joined)} of {len(self.view.roster)} banks are in")
 
     def exchange_keys(self) -> None:

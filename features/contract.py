@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError,
 
 from features.errors import ContractError
 from features.grid import Grid
+from features.standards import MINOR_UNITS
 
 __all__ = [
     "CANONICAL_COLUMNS",
@@ -148,6 +149,10 @@ class DataContract(_Model):
         for name in ("direction", "channel", "category"):
             if self.column(name).vocabulary is None:
                 raise ValueError(f"column {name} must name a vocabulary")
+        if self.currency not in MINOR_UNITS:
+            raise ValueError("currency is no code of ISO 4217")
+        if self.minor_unit_digits != MINOR_UNITS[self.currency]:
+            raise ValueError(f"ISO 4217 gives {self.currency} {MINOR_UNITS[self.currency]} minor unit digits")
         if set(self.codes("direction")) != {"out", "in"}:
             raise ValueError("the vocabulary of direction must be exactly out and in")
         return self

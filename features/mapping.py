@@ -35,6 +35,7 @@ class ColumnMapping(_Model):
         absent: the bank has nothing for it: null in every row. Only where the contract allows null.
         codes: from the bank's text to the contract's; matched whole after trimming. A text that is not there is
             quarantined unless ``other`` names what it becomes. An empty value on the right means null.
+        standard: iso18245 reads four-digit merchant category codes as the packaged contract's categories.
         format: of times in text, as strptime has it; null is ISO 8601.
         unit: of times in numbers since 1970 UTC.
         zone: IANA name of the zone of times that carry no offset.
@@ -52,6 +53,7 @@ class ColumnMapping(_Model):
     absent: bool = False
     codes: Annotated[dict[str, str | int | float | None], Field(min_length=1)] | None = None
     other: _Text | None = None
+    standard: Literal["iso18245"] | None = None
     format: _Text | None = None
     unit: Literal["s", "ms", "us"] | None = None
     zone: _Text | None = None
@@ -80,6 +82,8 @@ class ColumnMapping(_Model):
             raise ValueError("exactly one of from, constant, sign_of and absent says where the column comes from")
         if self.decimal == self.thousands:
             raise ValueError("decimal and thousands must differ")
+        if self.standard is not None and self.codes is not None:
+            raise ValueError("standard and codes exclude each other")
         if self.other is not None and self.codes is None:
             raise ValueError("other goes with codes")
         return self

@@ -21,6 +21,7 @@ from features.parsing import Fault, literal, read_number, read_text, read_time
 from features.rates import converted
 from features.readers import RawTable, read_csv, read_iso20022, read_parquet
 from features.sources import csv_header, parquet_header, reading
+from features.standards import CATEGORY_RANGES
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -168,6 +169,12 @@ def _read(raw: "ir.Table", column: ColumnSpec, entry: ColumnMapping) -> "tuple[i
     else:
         value = raw[entry.columns[0]]
     faults = []
+    if entry.standard is not None:
+        text = value.cast("string").strip()
+        code = text.re_search(r"^\d{3,4}$").ifelse(text, ibis.null("string")).cast("int64")
+        faults.append(Fault(name, "no merchant category code", text.notnull() & (text != "") & code.isnull()))
+        ranges = [(code.between(low, high), category) for (low, high), category in CATEGORY_RANGES]
+        value = code.isnull().ifelse(ibis.null("string"), ibis.cases(*ranges, else_="other"))
     if entry.codes is not None:
         text = value.cast("string").strip()
         known = list(entry.codes)
