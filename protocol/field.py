@@ -12,17 +12,12 @@ import numpy.typing as npt
 
 from protocol.errors import FieldOverflow
 
-__all__ = ["HALF", "MODULUS", "add", "decode_signed", "encode_signed", "inner_products", "subtract"]
+__all__ = ["HALF", "MODULUS", "add", "decode_signed", "encode_signed", "subtract"]
 
 #: The field's prime: largest below 2**58 that is 1 mod 8192.
 MODULUS: Final = 288230376151130113
 #: Largest magnitude that has a unique signed representative.
 HALF: Final = (MODULUS - 1) // 2
-
-_LIMB_BITS: Final = 20
-_LIMBS: Final = 3
-#: 2 * 20 bits a product, and 2**13 of them, fill float64's 53 bits.
-_LONGEST_ROW: Final = 1 << (53 - 2 * _LIMB_BITS)
 
 FieldVector = npt.NDArray[np.uint64]
 IntVector = npt.NDArray[np.int64]
@@ -86,33 +81,3 @@ def add(a: FieldVector, b: FieldVector) -> FieldVector:
 def subtract(a: FieldVector, b: FieldVector) -> FieldVector:
     """(a - b) mod t, elementwise on uint64."""
     return add(a, np.uint64(MODULUS) - b)
-
-
-def inner_products(a: FieldVector, b: FieldVector) -> list[int]:
-    """The inner products mod t of matching rows.
-
-    Products of 58-bit numbers need 116 bits: each factor is cut into three limbs of 20 bits, so that every sum of
-    limb products stays below 2**53 and float64 matrix products, which run at the machine's full speed, are exact.
-
-    Args:
-        a, b: uint64, shape (rows, n), each element below t, n at most 8192.
-
-    Returns:
-        One int in [0, t) per row.
-    """
-    if a.shape != b.shape or a.shape[1] > _LONGEST_ROW:
-        raise ValueError(f"rows of equal length up to {_LONGEST_ROW} are needed, not {a.shape} and {b.shape}")
-    sums = np.matmul(_limbs(a), _limbs(b).transpose(0, 2, 1))
-    return [
-        sum(int(cell) << (_LIMB_BITS * (i + j)) for i, line in enumerate(row) for j, cell in enumerate(line)) % MODULUS
-        for row in sums
-    ]
-
-
-def _limbs(values: FieldVector) -> npt.NDArray[np.float64]:
-    """Shape (rows, 3, n): the 20-bit limbs of each element, lowest first."""
-    mask = np.uint64((1 << _LIMB_BITS) - 1)
-    limbs = np.empty((values.shape[0], _LIMBS, values.shape[1]), dtype=np.float64)
-    for index in range(_LIMBS):
-        limbs[:, index] = (values >> np.uint64(_LIMB_BITS * index)) & mask
-    return limbs
