@@ -14,6 +14,7 @@ from rich.table import Table
 
 from bank_node.boosting import BoostingParameters
 from bank_node.federation import BankRows
+from simulator.bench_kernels import SAME_WORK, kernel_seconds, xgboost_seconds
 from simulator.tables import SimulatedTable, auto_grid
 from simulator.training import federate
 
@@ -86,6 +87,7 @@ def bench(
     details: dict[str, dict[str, float]] = {}
     sent: dict[str, int] = {}
     checking: dict[str, float] = {}
+    peak: dict[str, int] = {}
     for turn in range(repeats):
         times[names[0]].append(_pooled(table, params, threads))
         _, seconds = federate(table, params, out, mode="plain", alert_budget=0.005)
@@ -97,7 +99,9 @@ def bench(
             whole = max(r["seconds"]["binning"] + r["seconds"]["training"] for r in results.values())
             checking[name] = max(r["checking_seconds"] for r in results.values()) / whole
             sent[name] = max(int(result["bytes_sent"]) for result in results.values())
+            peak[name] = max(int(result["peak_bytes"]) for result in results.values())
         screen.print(f"repeat {turn + 1}: " + ", ".join(f"{name} {times[name][-1]:.2f} s" for name in names))
+    binned = rows * features
     base = times[names[0]]
     ratios = {name: median(t / b for t, b in zip(times[name], base, strict=True)) for name in names}
     shown = Table("", "seconds (median)", "ratio to pooled XGBoost (median of pairs)")
@@ -108,6 +112,9 @@ def bench(
         screen.print(f"{name}: {size / trees / 1e6:.2f} MB sent per bank and tree")
     for name, share in checking.items():
         screen.print(f"{name}: MACs, witnesses, signatures and states take {share:.1%} of a bank's training time")
+    for name, size in peak.items():
+        screen.print(f"{name}: {size / 1e6:.0f} MB of memory at most in a bank; its binned rows are {binned / 1e6:.0f}")
+    kernels = _kernels(screen, table, params, packed)
     screen.print(f"first use of the kernels (compiling, or reading the cache): {compile_seconds:.1f} s, not counted")
     for name, phases in details.items():
         screen.print(f"{name}, by phase: " + ", ".join(f"{k} {v:.2f} s" for k, v in phases.items()))
@@ -119,8 +126,32 @@ def bench(
         "seconds": times,
         "ratio_to_pooled": ratios,
         "checking_share": checking,
+        "peak_bytes_of_a_bank": peak,
+        "binned_bytes_of_a_bank": binned,
+        "kernel_seconds": kernels,
         "bytes_per_bank_and_tree": {name: size / trees for name, size in sent.items()},
     }
     out.mkdir(parents=True, exist_ok=True)
     (out / "bench.json").write_text(json.dumps(report, indent=2) + "\n")
     return report
+
+
+def _kernels(
+    screen: Console, table: SimulatedTable, params: BoostingParameters, packed: BoostingParameters
+) -> dict[str, dict[str, float]]:
+    """Times and prints the kernels on one core."""
+    theirs = xgboost_seconds(table, params)
+    ours = {"exact": kernel_seconds(table, params), "packed": kernel_seconds(table, packed)}
+    shown = Table(
+        "one core, seconds", "XGBoost", *ours, title="kernels on all rows; ratio to XGBoost's part in brackets"
+    )
+    for their_name, name in SAME_WORK.items():
+        base = theirs[their_name]
+        cells = [f"{seconds[name]:.2f} ({seconds[name] / base:.2f})" for seconds in ours.values()]
+        shown.add_row(f"{name} / {their_name}", f"{base:.2f}", *cells)
+    for name in ("leaf_sums", "finish_tree"):
+        shown.add_row(name, "", *(f"{seconds.get(name, 0.0):.2f}" for seconds in ours.values()))
+    whole = [f"{seconds['training']:.2f} ({seconds['training'] / theirs['training']:.2f})" for seconds in ours.values()]
+    shown.add_row("training", f"{theirs['training']:.2f}", *whole)
+    screen.print(shown)
+    return ours | {"xgboost": theirs}

@@ -1,6 +1,7 @@
 """One simulated bank: takes its shard through a run. In its own process it is ``python -m simulator bank-worker``."""
 
 import json
+import resource
 import sys
 import threading
 from collections.abc import Callable
@@ -39,32 +40,36 @@ class BankJob:
 
 
 def save_job(job: BankJob) -> None:
-    """Write a bank's shard into its folder, for its process."""
-    job.folder.mkdir(parents=True, exist_ok=True)
-    arrays = {f"grid_{i}": grid for i, grid in enumerate(job.grids)}
-    np.savez(
-        job.folder / "rows.npz",
-        train_columns=job.train.columns,
-        train_labels=job.train.labels,
-        test_columns=job.test.columns,
-        test_labels=job.test.labels,
-        names=np.array(job.feature_names),
-        **arrays,
-    )
+    """Write a bank's shard into its folder, for its process: a file an array, so that it can be mapped into memory."""
+    folder = job.folder / "rows"
+    folder.mkdir(parents=True, exist_ok=True)
+    shards = {"train": job.train} if job.test is job.train else {"train": job.train, "test": job.test}
+    for part, rows in shards.items():
+        np.save(folder / f"{part}_columns.npy", rows.columns)
+        np.save(folder / f"{part}_labels.npy", rows.labels)
+    np.save(folder / "names.npy", np.array(job.feature_names))
+    for i, grid in enumerate(job.grids):
+        np.save(folder / f"grid_{i}.npy", grid)
 
 
 def load_job(folder: Path, bank: str) -> BankJob:
-    """Read what `save_job` wrote."""
-    with np.load(folder / "rows.npz", allow_pickle=False) as file:
-        names = tuple(str(name) for name in file["names"])
-        return BankJob(
-            bank=bank,
-            folder=folder,
-            feature_names=names,
-            grids=tuple(file[f"grid_{i}"] for i in range(len(names))),
-            train=BankRows(columns=file["train_columns"], labels=file["train_labels"]),
-            test=BankRows(columns=file["test_columns"], labels=file["test_labels"]),
-        )
+    """Read what `save_job` wrote; the columns stay on disk and are mapped, so they may be larger than memory."""
+    rows = folder / "rows"
+
+    def shard(part: str) -> BankRows:
+        columns = np.asarray(np.load(rows / f"{part}_columns.npy", mmap_mode="r"))
+        return BankRows(columns=columns, labels=np.load(rows / f"{part}_labels.npy"))
+
+    names = tuple(str(name) for name in np.load(rows / "names.npy"))
+    train = shard("train")
+    return BankJob(
+        bank=bank,
+        folder=folder,
+        feature_names=names,
+        grids=tuple(np.load(rows / f"grid_{i}.npy") for i in range(len(names))),
+        train=train,
+        test=shard("test") if (rows / "test_columns.npy").exists() else train,
+    )
 
 
 def run_bank(
@@ -110,6 +115,8 @@ def run_job(
             result = run_bank(job, plan.boosting, plan.alert_budget, session, log)
             result["bytes_sent"] = session.bytes_sent
             result["checking_seconds"] = session.checking_seconds
+            # In kB on Linux; the pages of the mapped rows that are in memory are counted too.
+            result["peak_bytes"] = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
             result["seconds"] = {"keys": keying} | result["seconds"]
             write_atomic(evaluated, json.dumps(result).encode())
         if not session.reported(Phase.VOTING):

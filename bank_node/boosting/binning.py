@@ -35,6 +35,7 @@ SecureSum = Callable[[str, npt.NDArray[np.int64]], npt.NDArray[np.int64]]
 """`secure_sum(step, vector)`: the sum of all banks' int64 vectors of that step; the identity for one bank."""
 
 _LARGEST = np.finfo(np.float32).max
+_CHECKED_ROWS = 1 << 16
 _BLOCK = 256
 """Values searched together; their scratch stays in the innermost cache."""
 
@@ -111,9 +112,11 @@ def _checked_columns(columns: npt.NDArray[np.float32], n_features: int) -> npt.N
     if columns.ndim != 2 or columns.shape[1] != n_features:
         raise RowError(f"feature columns have shape {columns.shape}, expected (rows, {n_features})")
     columns = np.ascontiguousarray(columns, dtype=np.float32)
-    out_of_range = np.abs(columns) >= _LARGEST
-    if out_of_range.any():
-        counts = out_of_range.sum(axis=0)
+    counts = np.zeros(n_features, dtype=np.int64)
+    # In pieces: the rows may be a file larger than memory.
+    for start in range(0, columns.shape[0], _CHECKED_ROWS):
+        counts += (np.abs(columns[start : start + _CHECKED_ROWS]) >= _LARGEST).sum(axis=0)
+    if counts.any():
         feature = int(np.argmax(counts > 0))
         raise RowError(
             f"feature column {feature} has {int(counts[feature])} values that are infinite or too large for "
