@@ -55,6 +55,9 @@ class BankConfig(_Strict):
         ge=2,
         description="never take part with fewer banks; with 2, each can compute the other's sums from the total",
     )
+    encryption_processes: int | None = Field(
+        None, ge=0, le=128, description="helper processes that encrypt; null for one a core above two cores, 0 for none"
+    )
     aggregator: AggregatorAddress
 
     @field_validator("bank_id")

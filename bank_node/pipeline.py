@@ -117,7 +117,7 @@ def train(config_path: Path | str, run_id: str, *, log: Log = logger.info) -> di
             "bytes_sent": session.bytes_sent,
         }
     finally:
-        session.client.close()
+        session.close()
 
 
 def evaluate(config_path: Path | str, run_id: str, *, log: Log = logger.info) -> dict[str, Any]:
@@ -162,7 +162,7 @@ def evaluate(config_path: Path | str, run_id: str, *, log: Log = logger.info) ->
         log(f"AUC-PR on our later rows: alone {alone.auc_pr if alone else None}, consortium {own.auc_pr}")
         return result
     finally:
-        session.client.close()
+        session.close()
 
 
 def register(config_path: Path | str, run_id: str, *, log: Log = logger.info) -> dict[str, Any]:
@@ -185,7 +185,7 @@ def register(config_path: Path | str, run_id: str, *, log: Log = logger.info) ->
         log(f"run {run_id} is released; model {digest[:12]} is now the bank's current one; the run's keys are wiped")
         return {"run_id": run_id, "model_path": str(config.registry / "current.json"), "model_sha256": digest}
     finally:
-        session.client.close()
+        session.close()
 
 
 def score(config_path: Path | str, *, log: Log = logger.info) -> dict[str, Any]:
@@ -215,6 +215,7 @@ def _client(config: BankConfig, patience_seconds: float = 60.0) -> Any:
 
 
 def _session(config: BankConfig, run_id: str, log: Log) -> Any:
+    from bank_node.cipher_pool import default_processes
     from bank_node.identity import Identity
     from bank_node.session import RunSession
 
@@ -226,6 +227,9 @@ def _session(config: BankConfig, run_id: str, log: Log) -> Any:
         config.run_dir(run_id),
         log,
         minimum_roster=config.minimum_roster,
+        encryption_processes=default_processes()
+        if config.encryption_processes is None
+        else config.encryption_processes,
     )
 
 

@@ -19,8 +19,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from bank_node.agreement import check_reports, check_statements
 from bank_node.ceremony import announce, make_bundle, open_bundle, peers_from_record, peers_record
+from bank_node.cipher_pool import CipherPool
 from bank_node.client import BankClient
-from bank_node.encryption import ChunkCipher
 from bank_node.identity import Identity
 from bank_node.keys import RunSecrets, group_secret
 from bank_node.ledger import Ledger
@@ -90,6 +90,7 @@ class RunSession:
         log: Log,
         *,
         minimum_roster: int = DEFAULT_MINIMUM_ROSTER,
+        encryption_processes: int = 0,
     ) -> None:
         """Read the run, and what we already know of it from its folder.
 
@@ -111,7 +112,8 @@ class RunSession:
         self._secrets: RunSecrets | None = None
         self._group: SecretBytes | None = None
         self._chain: StateChain | None = None
-        self._cipher: ChunkCipher | None = None
+        self._cipher: CipherPool | None = None
+        self._processes = encryption_processes
         self._members: tuple[str, ...] = ()
         self._attempt = 0
         self._minimum = minimum_roster
@@ -219,12 +221,12 @@ class RunSession:
 
             def chunks() -> Iterator[Chunk]:
                 masks = MaskStream(self.bank, {m: self._seeds[m] for m in self._members if m != self.bank}, name)
-                for start in range(0, header.chunks, _BLOCK):
-                    for index, chunk in enumerate(masks.apply(laid[start : start + _BLOCK]), start):
-                        ciphertext = cipher.encrypt(chunk)
-                        self.bytes_sent += len(ciphertext)
-                        bound_durably()
-                        yield Chunk(index=index, ciphertext=ciphertext)
+                blocks = (laid[start : start + _BLOCK] for start in range(0, header.chunks, _BLOCK))
+                masked = (chunk for block in blocks for chunk in masks.apply(block))
+                for index, ciphertext in enumerate(cipher.encrypt(masked)):
+                    self.bytes_sent += len(ciphertext)
+                    bound_durably()
+                    yield Chunk(index=index, ciphertext=ciphertext)
 
             head, bodies = self._ask(header, chunks)
             members = self._members
@@ -234,7 +236,7 @@ class RunSession:
             started = time.perf_counter()
             self._check_statements(header, head, members)
             self.checking_seconds += time.perf_counter() - started
-            total = np.stack([cipher.decrypt(body) for body in bodies])
+            total = cipher.decrypt(bodies)
             started = time.perf_counter()
             checks.verify(total, len(members), self.run_id, step)
             try:
@@ -373,8 +375,16 @@ class RunSession:
     def end(self) -> None:
         """Wipe the run's keys; the ledger and the outbox stay."""
         RunSecrets.wipe_file(self._run_dir / "secrets.json")
+        if self._cipher is not None:
+            self._cipher.close()
         self._cipher = self._group = self._chain = self._secrets = None
         self._seeds = {}
+
+    def close(self) -> None:
+        """Close the connection and end the helpers; the run's keys stay, so that it can be taken up again."""
+        if self._cipher is not None:
+            self._cipher.close()
+        self.client.close()
 
     # -- keys -------------------------------------------------------------------------------------------------
 
@@ -435,7 +445,9 @@ class RunSession:
         if secrets.root is None or secrets.he_key is None:
             raise ProtocolViolation(f"run {self.run_id}: no HE key")
         self._group = group_secret(secrets.root)
-        self._cipher = ChunkCipher(secrets.he_key)
+        if self._cipher is not None:
+            self._cipher.close()
+        self._cipher = CipherPool(secrets.he_key, self._processes)
         self._chain = StateChain(self._group, start)
 
     def _restore(self) -> None:

@@ -1,0 +1,70 @@
+"""Chunks come back in order whatever number of helpers works, and helpers end, with an error that says so."""
+
+import os
+import signal
+
+import numpy as np
+import pytest
+
+from aggregator.ciphertext_sum import PublicContext
+from bank_node.cipher_pool import CipherPool
+from bank_node.encryption import ChunkCipher
+from bank_node.keys import make_he_key, public_part
+from protocol.errors import LocalError, ProtocolViolation
+from protocol.field import MODULUS
+from protocol.layout import CHUNK_SLOTS
+
+KEY = make_he_key()
+CHUNKS = np.random.default_rng(0).integers(0, MODULUS, (9, CHUNK_SLOTS), dtype=np.uint64)
+
+
+@pytest.mark.parametrize("processes", [0, 1, 3])
+def test_encrypting_and_decrypting_gives_the_chunks_in_order(processes: int) -> None:
+    pool = CipherPool(KEY, processes)
+    try:
+        for _ in range(2):
+            bodies = list(pool.encrypt(iter(CHUNKS)))
+            assert np.array_equal(pool.decrypt(bodies), CHUNKS)
+        here = ChunkCipher(KEY)
+        assert np.array_equal(np.stack([here.decrypt(body) for body in bodies]), CHUNKS)
+        assert len(set(bodies)) == len(bodies)
+    finally:
+        pool.close()
+
+
+def test_a_seeded_ciphertext_is_what_tenseal_reads_and_half_as_long_as_its_sum() -> None:
+    body = ChunkCipher(KEY).encrypt(CHUNKS[0])
+    vector = PublicContext(public_part(KEY)).parse(body)
+    assert 40_000 < len(body) < 50_000 < 85_000 < len(vector.serialize())
+
+
+def test_a_caller_that_stops_early_leaves_nothing_behind() -> None:
+    pool = CipherPool(KEY, 2)
+    try:
+        stream = pool.encrypt(iter(CHUNKS))
+        next(stream)
+        stream.close()
+        assert np.array_equal(pool.decrypt(list(pool.encrypt(iter(CHUNKS[:3])))), CHUNKS[:3])
+    finally:
+        pool.close()
+
+
+def test_what_is_no_ciphertext_is_refused_and_the_helper_goes_on() -> None:
+    pool = CipherPool(KEY, 1)
+    try:
+        good = list(pool.encrypt(iter(CHUNKS[:2])))
+        with pytest.raises(ProtocolViolation, match="not a ciphertext of the run's parameters"):
+            pool.decrypt([good[0], b"something else", good[1]])
+        assert np.array_equal(pool.decrypt(good), CHUNKS[:2])
+    finally:
+        pool.close()
+
+
+def test_a_killed_helper_is_a_clear_error_and_close_ends_the_others() -> None:
+    pool = CipherPool(KEY, 2)
+    processes = [helper._process for helper in pool._helpers]
+    os.kill(processes[0].pid, signal.SIGKILL)
+    with pytest.raises(LocalError, match="helper process"):
+        list(pool.encrypt(iter(CHUNKS)))
+    pool.close()
+    assert all(process.poll() is not None for process in processes)
