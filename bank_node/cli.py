@@ -160,6 +160,60 @@ def score(config: Config) -> None:
 
 
 @app.command()
+def purge(
+    config: Config,
+    accounts: Annotated[
+        Path | None,
+        typer.Option(help="0600 file of account numbers, one a line. Not on the command line: others see it."),
+    ] = None,
+    since: Annotated[
+        str, typer.Option(help="First day of a period to purge, YYYY-MM-DD; none: from the beginning.")
+    ] = "",
+    until: Annotated[str, typer.Option(help="Day after the period's last, YYYY-MM-DD.")] = "",
+    reason: Annotated[str, typer.Option(help="For the record; name no customer.")] = "",
+) -> None:
+    """Remove customers' or a period's rows everywhere at the bank, for good, and say which released models saw them.
+
+    Without options it does what retention_days and the files in work_dir/purge_requests ask for. Each purge is recorded
+    in work_dir/purges.jsonl.
+    """
+    import datetime as dt
+
+    from bank_node import pipeline
+    from protocol.channel import read_secret_file
+
+    try:
+        days = [dt.date.fromisoformat(text) if text else None for text in (since, until)]
+    except ValueError as error:
+        raise LocalError("--since and --until must be days such as 2026-03-01") from error
+    text = "" if accounts is None else read_secret_file(accounts, "list of accounts").decode()
+    names = [line.strip() for line in text.splitlines() if line.strip()]
+    _say(pipeline.purge(config, accounts=names, since=days[0], until=days[1], reason=reason, log=_log))
+
+
+@app.command(name="hash")
+def hash_identifiers(
+    config: Config,
+    column: Annotated[
+        str, typer.Option(help="payment_id, account_id, counterparty_id or counterparty_bank.")
+    ] = "payment_id",
+) -> None:
+    """The hashes of identifiers read from standard input, one a line: to find an alert's payment again."""
+    import sys
+
+    from bank_node.config import load_config
+    from bank_node.tables import identifier_keys
+    from features.identifiers import KINDS, hashed
+
+    if column not in KINDS:
+        raise LocalError(f"--column must be one of {', '.join(KINDS)}")
+    key, _ = identifier_keys(load_config(config))
+    names = [line.strip() for line in sys.stdin if line.strip()]
+    for name, digest in zip(names, hashed(key, column, names), strict=True):
+        typer.echo(f"{digest}\t{name}")
+
+
+@app.command()
 def outbox(
     config: Config,
     run: Annotated[str, typer.Option("--run", help="The run's id.")],

@@ -50,6 +50,9 @@ class BankConfig(_Strict):
     shared_key: Path | None = Field(
         None, description="the consortium's key for hashes of counterparties that all banks make alike, 0600"
     )
+    retention_days: int | None = Field(
+        None, ge=31, description="rows older than this are purged by `bank-node purge`; null keeps them"
+    )
     minimum_roster: int = Field(
         3,
         ge=2,

@@ -1,4 +1,4 @@
-"""What a scheduled task calls: extract, train, evaluate, register, score. Each is safe to call again.
+"""What a scheduled task calls: extract, train, evaluate, register, score, purge. Each is safe to call again.
 
 Every function takes the path of the bank's configuration and returns a small JSON-able mapping. State is kept in
 the bank's ``work_dir``, so that a retry, in another process, goes on where the last one stopped.
@@ -8,7 +8,7 @@ import datetime as dt
 import hashlib
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -22,7 +22,7 @@ from bank_node.plan import RunPlan
 from protocol.errors import LocalError
 from protocol.run_state import TERMINAL, Phase
 
-__all__ = ["evaluate", "extract", "open_run", "register", "score", "train"]
+__all__ = ["evaluate", "extract", "open_run", "purge", "register", "score", "train"]
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +60,13 @@ def extract(config_path: Path | str, *, log: Log = logger.info) -> dict[str, Any
         "rows": done.feature_rows,
         "frauds": done.frauds,
         "path": str(config.store_dir),
-        "payments": {"read": done.rows, "kept": done.stored, "repeated": done.repeated, "quarantined": quarantined},
+        "payments": {
+            "read": done.rows,
+            "kept": done.stored,
+            "repeated": done.repeated,
+            "purged": done.purged,
+            "quarantined": quarantined,
+        },
         "days": {"built": len(done.built), "relabelled": len(done.relabelled)},
     }
 
@@ -83,6 +89,7 @@ def train(config_path: Path | str, run_id: str, *, log: Log = logger.info) -> di
     """Join a run, exchange keys, agree on bins and train the consortium's model."""
     from bank_node.contracts import contract_for_run
     from bank_node.federation import BankRows, train_model
+    from bank_node.purge import note_trained_on
     from bank_node.tables import feature_rows
     from features import load_contract
 
@@ -95,6 +102,7 @@ def train(config_path: Path | str, run_id: str, *, log: Log = logger.info) -> di
         contract = contract_for_run(config, session.view.settings.contract_fingerprint, log)
         training, _ = _split(config, table, plan)
         session.join(contract.fingerprint, own_contract="" if contract == own else f"{own.name} {own.version}")
+        note_trained_on(config, run_id, contract, plan.train_until)
         session.exchange_keys()
         rows = BankRows(columns=_columns(training, contract), labels=_labels(training))
         model = train_model(
@@ -206,6 +214,33 @@ def score(config_path: Path | str, *, log: Log = logger.info) -> dict[str, Any]:
     write_atomic(path, alerts.to_csv(index=False).encode())
     log(f"{len(recent)} rows of the last 7 days scored, {len(alerts)} alerts in {path}")
     return {"alerts_path": str(path), "alerts": len(alerts), "rows": len(recent)}
+
+
+def purge(
+    config_path: Path | str,
+    *,
+    accounts: Sequence[str] = (),
+    since: dt.date | None = None,
+    until: dt.date | None = None,
+    reason: str = "",
+    log: Log = logger.info,
+) -> dict[str, Any]:
+    """Remove customers' rows, a period's, and what retention and waiting requests ask for; see `bank_node.purge`."""
+    from bank_node.purge import purge_rows
+    from features import load_contract
+
+    config = load_config(Path(config_path))
+    if since is not None and until is None:
+        raise LocalError("a period to purge needs its end")
+    return purge_rows(
+        config,
+        load_contract(config.contract),
+        now=dt.datetime.now(dt.UTC),
+        accounts=accounts,
+        periods=[] if until is None else [(since, until)],
+        reason=reason,
+        log=log,
+    )
 
 
 def _client(config: BankConfig, patience_seconds: float = 60.0) -> Any:

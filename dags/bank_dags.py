@@ -1,4 +1,4 @@
-"""The DAGs of each bank in CROSSBANK_BANKS_DIR: features, training, scoring. Wiring only."""
+"""The DAGs of each bank in CROSSBANK_BANKS_DIR: features, training, scoring, purge. Wiring only."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _RETRIES = {"owner": "crossbank", "retries": 2, "retry_delay": timedelta(seconds
 
 
 def make_bank_dags(bank_id: str, config_path: str, schedule: str | None, paused: bool | None) -> list[DAG]:
-    """Makes the three DAGs of one bank.
+    """Makes the four DAGs of one bank.
 
     A plain function and not ``@dag``: Airflow turns arguments of a ``@dag`` function into placeholders,
     which would garble the assets' names.
@@ -24,7 +24,7 @@ def make_bank_dags(bank_id: str, config_path: str, schedule: str | None, paused:
     Args:
         bank_id: The bank; part of the DAGs' ids.
         config_path: Path of the bank's config, handed to every task.
-        schedule: Schedule of features and scoring; None for runs by hand.
+        schedule: Schedule of features, scoring and purge; None for runs by hand.
         paused: Whether the DAGs start paused; None leaves it to Airflow.
     """
     features, model, alerts = (
@@ -54,7 +54,10 @@ def make_bank_dags(bank_id: str, config_path: str, schedule: str | None, paused:
         BankStepOperator(
             task_id="score", step="score", config_path=config_path, inlets=[features, model], outlets=[alerts]
         )
-    return [features_dag, training_dag, scoring_dag]
+
+    with DAG(f"bank_{bank_id}_purge", schedule=schedule, doc_md=_PURGE_DOC, **common) as purge_dag:
+        BankStepOperator(task_id="purge", step="purge", config_path=config_path)
+    return [features_dag, training_dag, scoring_dag, purge_dag]
 
 
 _FEATURES_DOC = """
@@ -71,6 +74,12 @@ If no run opens for twelve hours the DAG run is skipped.
 _SCORING_DOC = """
 Scores this bank's newest payments with the model in its registry and writes alerts with reason codes.
 Nothing leaves the bank.
+"""
+
+_PURGE_DOC = """
+Removes for good what the bank's `retention_days` and the files in `work_dir/purge_requests` ask for, records it in
+`work_dir/purges.jsonl`, and names the released models that had seen the rows. Account numbers are no parameters of this
+DAG: Airflow would keep them.
 """
 
 for _bank_id, _config_path in settings.bank_configs().items():

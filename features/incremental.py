@@ -6,7 +6,7 @@ missing. What results depends on the source's content alone, not on the order or
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -19,12 +19,13 @@ from features.identifiers import IdentifierKey
 from features.intake import Intake, Step, take_in
 from features.mapping import Mapping, identity_mapping
 from features.merging import merge_days
+from features.purging import Affected, affected, apply_purges, load_purged, save_purged
 from features.store import FeatureStore
 
 if TYPE_CHECKING:
     import pyarrow
 
-__all__ = ["Extraction", "extract_days", "read_features"]
+__all__ = ["Extraction", "extract_days", "purge_days", "read_features"]
 
 logger = logging.getLogger(__name__)
 
@@ -36,10 +37,11 @@ class Extraction:
     Attributes:
         taken: source files read this time.
         merged, built, relabelled: days whose events were merged, whose features were made, whose labels alone changed.
-        rows: data rows of all source files, in total. The sum of the three that follow.
+        rows: data rows of all source files, in total. The sum of the four that follow.
         quarantined: how many of them were set aside, by column and reason.
         repeated: how many of them were older versions of, or equal to, another row.
         stored: how many of them are in the events.
+        purged: how many of them were purged.
         feature_rows, frauds: outgoing payments, which have features, and how many of them are known to be fraud.
     """
 
@@ -51,6 +53,7 @@ class Extraction:
     quarantined: dict[tuple[str, str], int] = field(default_factory=dict)
     repeated: int = 0
     stored: int = 0
+    purged: int = 0
     feature_rows: int = 0
     frauds: int = 0
 
@@ -82,13 +85,61 @@ def extract_days(
     intake = Intake(contract=contract, mapping=chosen, key=key, shared_key=shared_key, threads=threads)
     with store.locked():
         taken = take_in(intake, Path(source), store, before_step)
+        apply_purges(store, load_purged(store))
         entries = store.entries().values()
-        if not any(entry["days"] for entry in entries):
+        if not any(entry["days"] or entry["purged"] for entry in entries):
             raise EmptyTableError(f"{source} has no row.")
-        merged = merge_days(store, contract.label.delay_days, threads, before_step)
-        built, relabelled = build_days(contract, store, threads, block_rows, before_step)
-        facts = [store.facts(store.partition("events", day)) for day in store.days("events")]
-        made = [store.facts(store.partition("features", day)) for day in store.days("features")]
+        return _brought_up_to_date(contract, store, taken, threads, block_rows, before_step)
+
+
+def purge_days(
+    contract: DataContract,
+    store: FeatureStore,
+    *,
+    key: IdentifierKey,
+    accounts: Iterable[str] = (),
+    periods: Iterable[tuple[date | None, date]] = (),
+    record: Callable[[Affected], None] = lambda found: None,
+    threads: int | None = None,
+    block_rows: int = BLOCK_ROWS,
+) -> Affected:
+    """Take customers and periods out of the store for good; the source is not read.
+
+    Args:
+        accounts: the customers' accounts, as the bank names them.
+        periods: days, the first in, the last out; None for the first is from the beginning.
+        record: called with what will go once that is written down, before anything goes.
+
+    Returns:
+        What the events lost.
+
+    Raises:
+        KeyFileError: earlier purges were made with another key.
+    """
+    with store.locked():
+        purged = load_purged(store).adding(key, accounts, periods)
+        found = affected(store, purged)
+        save_purged(store, purged)
+        record(found)
+        apply_purges(store, purged)
+        _brought_up_to_date(contract, store, [], threads, block_rows, lambda name: None)
+    return found
+
+
+def _brought_up_to_date(
+    contract: DataContract,
+    store: FeatureStore,
+    taken: Sequence[str],
+    threads: int | None,
+    block_rows: int,
+    before_step: Step,
+) -> Extraction:
+    """Merge and build what the intake asks for, and say what the store now holds."""
+    merged = merge_days(store, contract.label.delay_days, threads, before_step)
+    built, relabelled = build_days(contract, store, threads, block_rows, before_step)
+    entries = store.entries().values()
+    facts = [store.facts(store.partition("events", day)) for day in store.days("events")]
+    made = [store.facts(store.partition("features", day)) for day in store.days("features")]
     quarantined: dict[tuple[str, str], int] = {}
     for entry in entries:
         for column, reason, count in entry["quarantined"]:
@@ -105,6 +156,7 @@ def extract_days(
         quarantined=quarantined,
         repeated=sum(each["repeated"] for each in facts),
         stored=sum(each["rows"] for each in facts),
+        purged=sum(entry["purged"] for entry in entries),
         feature_rows=sum(each["rows"] for each in made),
         frauds=sum(each["frauds"] for each in made),
     )

@@ -16,6 +16,7 @@ from features.errors import DataError, SourceError
 from features.identifiers import IdentifierKey
 from features.mapping import Mapping
 from features.normalise import normalised
+from features.purging import Purged, load_purged, without_purged
 from features.sources import engine, source_files
 from features.store import FeatureStore, content_digest, digest_of
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Intake", "Step", "take_in"]
 
-_FORMAT = 1
+_FORMAT = 2
 """Grows when the same file would become other rows than before: then everything is taken in anew."""
 
 Step = Callable[[str], None]
@@ -75,6 +76,8 @@ def take_in(intake: Intake, source: Path, store: FeatureStore, before_step: Step
         before_step(f"forget {name}")
         store.drop_intake(name)
     rules = intake.rules
+    purged = load_purged(store)
+    purged.check(intake.key)
     taken: list[str] = []
     refused: list[str] = []
     with engine(intake.threads) as connection:
@@ -86,7 +89,9 @@ def take_in(intake: Intake, source: Path, store: FeatureStore, before_step: Step
             before_step(f"take in {name}")
             try:
                 with store.new_intake(name) as folder:
-                    entry = {"source": name, "stamp": stamp} | _one_file(intake, connection, file, folder, store)
+                    entry = {"source": name, "stamp": stamp} | _one_file(
+                        intake, connection, file, folder, store, purged
+                    )
                     (folder / "entry.json").write_text(json.dumps(entry))
                 taken.append(name)
             except DataError as error:
@@ -98,7 +103,9 @@ def take_in(intake: Intake, source: Path, store: FeatureStore, before_step: Step
     return taken
 
 
-def _one_file(intake: Intake, connection: "Backend", file: Path, folder: Path, store: FeatureStore) -> dict[str, Any]:
+def _one_file(
+    intake: Intake, connection: "Backend", file: Path, folder: Path, store: FeatureStore, purged: Purged
+) -> dict[str, Any]:
     """Fill the folder with one Parquet file a day and the quarantine; what to say about it in its entry.
 
     Raises:
@@ -106,13 +113,18 @@ def _one_file(intake: Intake, connection: "Backend", file: Path, folder: Path, s
     """
     made = normalised(connection, file, intake.contract, intake.mapping, intake.key, intake.shared_key)
     days: dict[str, tuple[str, int]] = {}
+    gone = 0
     con = connection.con
     good, bad = made.good.get_name(), made.bad.get_name()
     for day, text in con.execute(
         f"SELECT DISTINCT event_time::DATE d, strftime(d, '%Y-%m-%d') FROM {good} ORDER BY 1"
     ).fetchall():
         query = f"SELECT * FROM {good} WHERE event_time >= $d AND event_time < $d + INTERVAL 1 DAY ORDER BY row_"
-        rows = con.sql(query, params={"d": day}).to_arrow_table()
+        every = con.sql(query, params={"d": day}).to_arrow_table()
+        rows = without_purged(every, purged, text)
+        gone += len(every) - len(rows)
+        if not len(rows):
+            continue
         store.write(folder / f"{text}.parquet", rows, {})
         days[text] = (content_digest(rows), len(rows))
     store.write(folder / "quarantine.parquet", con.sql(f"SELECT * FROM {bad} ORDER BY row_").to_arrow_table(), {})
@@ -120,12 +132,12 @@ def _one_file(intake: Intake, connection: "Backend", file: Path, folder: Path, s
     quarantined = [[column, reason, int(count)] for column, reason, count in counts]
     quarantined += [["", reason, count] for reason, count in sorted(made.unreadable.items())]
     found = sum(count for _, count in days.values())
-    if made.rows != found + sum(count for *_, count in quarantined):
+    if made.rows != gone + found + sum(count for *_, count in quarantined):
         raise SourceError(f"File {file} changed while it was read: its rows don't add up.")
-    if made.rows and not found:
+    if made.rows and not found and not gone:
         reasons = "; ".join(f"column {column}: {reason}, {count} rows" for column, reason, count in quarantined[:5])
         raise SourceError(f"File {file} has {made.rows} rows and none is good: {reasons}.")
-    return {"rows": made.rows, "quarantined": quarantined, "days": days}
+    return {"rows": made.rows, "quarantined": quarantined, "days": days, "purges": purged.digest, "purged": gone}
 
 
 def _forget_tables(connection: "Backend") -> None:

@@ -5,6 +5,7 @@ Layout under one folder:
 - ``intake/<source>/`` : what one source file became: ``YYYY-MM-DD.parquet`` of canonical rows, ``quarantine.parquet``
   (row numbers, columns and reasons only) and ``entry.json`` (the file's stamp, its days, its counts);
 - ``events/YYYY-MM-DD.parquet`` : the payments of one UTC day, merged over source files;
+- ``purged.json`` : hashes of customers and periods that stay out;
 - ``features/YYYY-MM-DD.parquet`` : the features and labels of that day's outgoing payments.
 
 A partition carries in its own Parquet metadata a digest of everything it was made from. So there is no journal to be
@@ -17,6 +18,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -41,18 +43,23 @@ class FeatureStore:
     root: Path
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
-        """One writer at a time: a second one is refused, not made to wait.
+    def locked(self, patience_seconds: float = 600.0) -> Iterator[None]:
+        """One writer at a time: a second one waits a while, since an extraction and a purge may be due together.
 
         Raises:
-            SourceError: another process is writing here.
+            SourceError: another process is still writing here.
         """
         self.root.mkdir(parents=True, exist_ok=True)
+        give_up = time.monotonic() + patience_seconds
         with (self.root / ".lock").open("w") as handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise SourceError(f"Another extraction or purge is at work in {self.root}; try again.") from error
+            while True:
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except OSError as error:
+                    if time.monotonic() >= give_up:
+                        raise SourceError(f"Another extraction or purge is at work in {self.root}.") from error
+                    time.sleep(0.2)
             yield
 
     def partition(self, kind: str, day: date) -> Path:

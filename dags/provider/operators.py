@@ -239,7 +239,7 @@ class BankStepOperator(BaseOperator):
     """Runs one step of a bank's pipeline and returns its small result.
 
     Args:
-        step: One of ``extract``, ``train``, ``evaluate``, ``register``, ``score``; a function of
+        step: One of ``extract``, ``train``, ``evaluate``, ``register``, ``score``, ``purge``; a function of
             `bank_node.pipeline`.
         config_path: Path of the bank's config; templated.
         run_id: The run, for the steps that belong to one; templated.
@@ -255,6 +255,7 @@ class BankStepOperator(BaseOperator):
         "evaluate": True,
         "register": True,
         "score": False,
+        "purge": False,
     }
 
     def __init__(self, *, step: str, config_path: str, run_id: str | None = None, **kwargs: Any) -> None:

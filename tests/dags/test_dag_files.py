@@ -33,7 +33,9 @@ def _edges(dag: Any) -> set[tuple[str, str]]:
 
 def test_dagbag_has_every_dag_and_no_error(dagbag: Any) -> None:
     assert dagbag.import_errors == {}
-    expected = {f"bank_{bank}_{dag}" for bank in ("alpha", "beta") for dag in ("features", "training", "scoring")}
+    expected = {
+        f"bank_{bank}_{dag}" for bank in ("alpha", "beta") for dag in ("features", "training", "scoring", "purge")
+    }
     assert set(dagbag.dags) == expected | {"consortium_run"}
 
 
@@ -64,7 +66,7 @@ def test_training_is_scheduled_by_the_own_features_asset_only(dagbag: Any) -> No
         assert outlet.uri == f"crossbank://{bank}/features"
         (asset,) = training.timetable.asset_condition.objects
         assert asset.uri == outlet.uri
-        for dag_id in ("features", "training", "scoring"):
+        for dag_id in ("features", "training", "scoring", "purge"):
             for task in dagbag.dags[f"bank_{bank}_{dag_id}"].tasks:
                 assert Path(task.config_path).name == f"{bank}.yaml"
                 assert other not in task.config_path.rsplit("/", 1)[-1]
@@ -93,8 +95,8 @@ def test_daily_schedule_is_configurable(
     from dags.bank_dags import make_bank_dags
 
     environ = {} if value is None else {"CROSSBANK_DAILY_SCHEDULE": value}
-    features, _, scoring = make_bank_dags("alpha", "alpha.yaml", settings.daily_schedule(environ), True)
-    for dag in (features, scoring):
+    features, _, scoring, purge = make_bank_dags("alpha", "alpha.yaml", settings.daily_schedule(environ), True)
+    for dag in (features, scoring, purge):
         assert getattr(dag.timetable, "expression", str(dag.schedule)) in (expected, value, "@daily")
     assert (features.schedule is None) is (value == "none")
     assert features.is_paused_upon_creation is True
@@ -117,7 +119,7 @@ def test_parsing_imports_nothing_heavy(banks_dir: Path, operator_config: Path, t
     )
     heavy, dag_names = (json.loads(line) for line in done.stdout.splitlines()[-2:])
     assert heavy == []
-    assert len(dag_names) == 6
+    assert len(dag_names) == 8
 
 
 def test_no_environment_means_no_dags(monkeypatch: pytest.MonkeyPatch) -> None:

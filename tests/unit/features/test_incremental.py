@@ -329,10 +329,10 @@ def test_a_damaged_partition_is_made_again(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(after, before)
 
 
-def test_two_extractions_at_once_are_refused(tmp_path: Path) -> None:
-    source, store = written(good_frame(), tmp_path / "payments.parquet"), FeatureStore(tmp_path / "store")
-    with store.locked(), pytest.raises(SourceError, match="at work"):
-        extract_days(EVERYTHING, source, store, key=KEY)
+def test_two_writers_at_once_are_refused(tmp_path: Path) -> None:
+    store = FeatureStore(tmp_path / "store")
+    with store.locked(), pytest.raises(SourceError, match="at work"), store.locked(patience_seconds=0):
+        pass
 
 
 def test_no_identifier_is_in_the_store(tmp_path: Path) -> None:

@@ -1,0 +1,148 @@
+"""Removing a customer or a period everywhere at the bank, with a record and the models that had seen the rows.
+
+Everywhere is: the store, alerts, and requests themselves. Run folders hold no rows. The bank's own source files are its
+own; what they still hold is kept out when they are read again. A model can't forget: the record names the released
+ones that were trained on rows now gone, for the bank to decide.
+"""
+
+import csv
+import datetime as dt
+import io
+import json
+import os
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from bank_node.config import BankConfig
+from bank_node.files import write_atomic
+from bank_node.tables import identifier_keys
+from features import DataContract
+from features.incremental import purge_days
+from features.purging import Affected
+from features.store import FeatureStore
+from protocol.channel import read_secret_file
+
+__all__ = ["note_trained_on", "purge_rows", "requested_accounts", "seen_by"]
+
+_TRAINED_ON = "trained_on.json"
+
+
+def note_trained_on(config: BankConfig, run_id: str, contract: DataContract, until: dt.datetime | None) -> None:
+    """Write down which days a run's training rows are of, and what these were made from."""
+    store = FeatureStore(config.store_dir)
+    days = {}
+    end = until.astimezone(dt.UTC).replace(tzinfo=None) if until is not None and until.tzinfo else until
+    for day in store.days("features"):
+        if end is None or dt.datetime.combine(day, dt.time.min) < end:
+            facts = store.facts(store.partition("features", day))
+            days[day.isoformat()] = [facts.get("chain"), facts.get("labels")]
+    document = {"contract": contract.fingerprint, "until": end and end.isoformat(), "days": days}
+    write_atomic(config.run_dir(run_id) / _TRAINED_ON, json.dumps(document).encode())
+
+
+def seen_by(config: BankConfig, found: Affected) -> list[dict[str, Any]]:
+    """Released models that were trained on rows that are to go.
+
+    Returns:
+        For each: the run, how many of the days it was trained on have such rows, and whether that is certain: a day
+        whose partition is still the one of the training had them then, another one may have got them since.
+    """
+    store, models = FeatureStore(config.store_dir), []
+    for path in sorted(config.registry.glob("*.json")):
+        noted = config.work_dir / "runs" / path.stem / _TRAINED_ON
+        if path.stem == "current" or not noted.exists():
+            continue
+        days = json.loads(noted.read_text())["days"]
+        hit = sorted(days.keys() & found.days.keys())
+        if hit:
+            now = {}
+            for day in hit:
+                facts = store.facts(store.partition("features", dt.date.fromisoformat(day)))
+                now[day] = [facts.get("chain"), facts.get("labels")]
+            certain = any(now[day] == days[day] for day in hit)
+            models.append({"run_id": path.stem, "days": len(hit), "certain": certain})
+    return models
+
+
+def requested_accounts(config: BankConfig) -> tuple[list[str], list[Path]]:
+    """Accounts in the files of ``work_dir/purge_requests``, one a line, and these files.
+
+    Raises:
+        ConfigError: a file is open to other users.
+    """
+    files = sorted((config.work_dir / "purge_requests").glob("*.txt"))
+    lines = [line.strip() for file in files for line in read_secret_file(file, "purge request").decode().splitlines()]
+    return [line for line in lines if line], files
+
+
+def purge_rows(
+    config: BankConfig,
+    contract: DataContract,
+    *,
+    now: dt.datetime,
+    accounts: Sequence[str] = (),
+    periods: Iterable[tuple[dt.date | None, dt.date]] = (),
+    reason: str = "",
+    log: Callable[[str], None] = lambda text: None,
+) -> dict[str, Any]:
+    """Purge accounts and periods, and what the configuration's ``retention_days`` and waiting requests ask for.
+
+    Args:
+        now: for the record and for retention, UTC.
+        reason: for the record; name no customer in it.
+
+    Returns:
+        The record: counts, periods and runs, no identifier.
+    """
+    asked, files = requested_accounts(config)
+    wanted = list(periods)
+    if config.retention_days is not None:
+        wanted.append((None, (now - dt.timedelta(days=config.retention_days)).date()))
+    everyone = sorted({*accounts, *asked})
+    record: dict[str, Any] = {
+        "at": now.isoformat(timespec="seconds"),
+        "reason": reason,
+        "accounts": len(everyone),
+        "periods": [[start and start.isoformat(), end.isoformat()] for start, end in wanted],
+    }
+
+    def begin(found: Affected) -> None:
+        record.update(rows=found.rows, days=len(found.days), models=seen_by(config, found))
+        _append(config, record | {"state": "begun"})
+
+    key, _ = identifier_keys(config)
+    found = purge_days(
+        contract, FeatureStore(config.store_dir), key=key, accounts=everyone, periods=wanted, record=begin
+    )
+    record["alerts"] = _without_alerts(config, found.payments)
+    for file in files:
+        file.unlink()
+    _append(config, record | {"state": "done"})
+    seen = ", ".join(model["run_id"] for model in record["models"]) or "none"
+    log(f"{record['rows']} rows and {record['alerts']} alerts purged; released models that had seen them: {seen}")
+    return record
+
+
+def _without_alerts(config: BankConfig, payments: frozenset[str]) -> int:
+    """Take the payments' alerts out; returns how many they were."""
+    path = config.work_dir / "alerts" / "alerts.csv"
+    if not path.exists() or not payments:
+        return 0
+    with path.open(newline="") as stream:
+        header, *rows = list(csv.reader(stream))
+    place = header.index("row_id")
+    kept = [row for row in rows if row[place] not in payments]
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([header, *kept])
+    write_atomic(path, text.getvalue().encode())
+    return len(rows) - len(kept)
+
+
+def _append(config: BankConfig, record: dict[str, Any]) -> None:
+    path = config.work_dir / "purges.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as stream:
+        stream.write(json.dumps(record, sort_keys=True) + "\n")
+        stream.flush()
+        os.fsync(stream.fileno())
