@@ -10,10 +10,10 @@ export PYTHONDONTWRITEBYTECODE :=
 DATA ?=
 KEEP ?=
 
-.PHONY: help setup demo test test-slow check bench stubs pins clean
+.PHONY: help setup demo test test-slow check bench bench-scaling stubs pins clean
 
 help: ## show what can be done
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 $(READY): pyproject.toml $(wildcard pins/*.txt) .ci/setup-venv.sh
 	@PYTHON="$(PYTHON)" VENV="$(VENV)" sh .ci/setup-venv.sh
@@ -38,6 +38,10 @@ check: $(READY) ## ruff, mypy, import-linter, freshness of the generated stubs
 
 bench: $(READY) ## measure: secure and plain federated against pooled XGBoost
 	@$(BIN)/python -m simulator bench
+	@$(BIN)/python -m simulator bench --banks 4 --rows 250000 --features 40 --trees 100 --out .bench/large
+
+bench-scaling: $(READY) ## plot how time grows with rows, banks and ciphertexts
+	@$(BIN)/python -m simulator bench-scaling
 
 stubs: $(READY) ## generate protocol/crossbank_pb2* from the schema
 	$(BIN)/python tests/architecture/stubs.py

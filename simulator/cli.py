@@ -148,6 +148,18 @@ def bench(
     run(out, banks=banks, rows=rows, features=features, trees=trees, repeats=repeats)
 
 
+@app.command("bench-scaling")
+def bench_scaling(
+    out: Annotated[Path, typer.Option(help="Where scaling.svg and scaling.json go.")] = Path(".bench"),
+    most_banks: int = 100,
+    most_rows: int = 800_000,
+) -> None:
+    """Plot how time grows with rows, banks, and ciphertexts at the node. Takes two minutes."""
+    from simulator.bench_scaling import scaling
+
+    scaling(out, most_banks=most_banks, most_rows=most_rows)
+
+
 @app.command("bank-worker", hidden=True)
 def bank_worker(spec: Path) -> None:
     """One simulated bank's process."""
