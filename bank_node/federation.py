@@ -35,7 +35,16 @@ from protocol.errors import RosterChanged
 from protocol.field import HALF
 from protocol.run_state import Phase
 
-__all__ = ["BankRows", "Consortium", "FederatedModel", "evaluate_model", "train_model", "vote"]
+__all__ = [
+    "BankRows",
+    "Consortium",
+    "FederatedModel",
+    "Log",
+    "evaluate_model",
+    "train_model",
+    "vote",
+    "whatever_the_roster",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -135,7 +144,7 @@ def train_model(
             consortium.report(Phase.BINNING, hashlib.sha256(cuts_to_bytes(found)).hexdigest())
         return found
 
-    cuts = _whatever_the_roster(consortium, agree_on_bins, log)
+    cuts = whatever_the_roster(consortium, agree_on_bins, log)
     log(f"bins agreed: {cuts.total_bins} bins over {len(feature_names)} features, {cuts.n_rows_total} rows in all")
     seconds["binning"] = perf_counter() - started
 
@@ -173,7 +182,7 @@ def train_model(
         )
 
     try:
-        trees = _whatever_the_roster(consortium, boost, log)
+        trees = whatever_the_roster(consortium, boost, log)
     finally:
         file.close()
     model_json = export_booster(trees, cuts, params, list(feature_names), base_score)
@@ -186,13 +195,13 @@ def train_model(
             consortium.commit("model", model.sha256)
             consortium.report(Phase.TRAINING, model.sha256)
 
-    _whatever_the_roster(consortium, agree_on_model, log)
+    whatever_the_roster(consortium, agree_on_model, log)
     seconds["training"] = perf_counter() - started
     log(f"model {model.sha256[:12]}: {len(trees)} trees, the same at every bank")
     return model
 
 
-def _whatever_the_roster(consortium: Consortium, work: Callable[[], T], log: Log) -> T:
+def whatever_the_roster(consortium: Consortium, work: Callable[[], T], log: Log) -> T:
     """Do `work`; when a bank is dropped meanwhile, again with the banks that are left."""
     while True:
         try:
@@ -219,10 +228,10 @@ def evaluate_model(
             consortium.report(Phase.EVALUATING, digest, metrics_json=published)
         return everyone
 
-    return _whatever_the_roster(consortium, judge, log), own
+    return whatever_the_roster(consortium, judge, log), own
 
 
 def vote(consortium: Consortium, model_sha256: str, log: Log) -> None:
     """Vote for the model; returns once every bank has, and the run is released."""
     if not consortium.reported(Phase.VOTING):
-        _whatever_the_roster(consortium, lambda: consortium.report(Phase.VOTING, model_sha256), log)
+        whatever_the_roster(consortium, lambda: consortium.report(Phase.VOTING, model_sha256), log)

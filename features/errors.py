@@ -19,6 +19,7 @@ __all__ = [
     "MissingValueError",
     "RangeError",
     "SchemaError",
+    "SharedRiskError",
     "SourceError",
     "UnknownCodeError",
 ]
@@ -96,6 +97,10 @@ class DuplicateRowError(SchemaError):
 
 class LabelError(SchemaError):
     """A label that contradicts its time: missing though it should be known, or known before the payment."""
+
+
+class SharedRiskError(DataError):
+    """A table of shared counterparty risk does not fit the contract: too large a count, another size, no token."""
 
 
 class FeatureTableError(SchemaError):
