@@ -8,7 +8,6 @@ tables up to day T - 1. Count-min sketch: Cormode and Muthukrishnan, J. Algorith
 
 import hashlib
 import hmac
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Final
@@ -178,16 +177,13 @@ def day_number(times: "pd.Series") -> Ints:
     return times.to_numpy("datetime64[D]").astype(np.int64)
 
 
-_SPACES = re.compile(r"\s+")
-
-
 def tokens_of(key: bytes, kind: str, ids: Iterable[str]) -> Tokens:
     """HMAC-SHA256 under the banks' link key of each identifier as four 64-bit words, uint64 (n, 4).
 
-    Spaces are dropped and letters made capital, so that an IBAN printed in groups is the same account.
+    Identifiers must be written alike at all banks; that is the mapping's work, before they are hashed.
     """
     prefix = f"crossbank/1 entity\0{kind}\0".encode()
-    digests = [hmac.digest(key, prefix + _SPACES.sub("", each).upper().encode(), "sha256") for each in ids]
+    digests = [hmac.digest(key, prefix + each.encode(), "sha256") for each in ids]
     return np.frombuffer(b"".join(digests), dtype="<u8").reshape(-1, MAX_DEPTH).astype(np.uint64)
 
 

@@ -87,7 +87,12 @@ def _recruit(world: World, rng: np.random.Generator) -> list[list[Ints]]:
     settings = world.settings
     members = [np.flatnonzero(world.bank == number) for number in range(settings.banks)]
     periods = -(-settings.days // settings.campaign_days)
-    return [[rng.choice(mine, max(2, len(mine) // 50), replace=False) for mine in members] for _ in range(periods)]
+    share = settings.mules_per_1000_customers
+    counts = [max(2, len(mine) * share // 1000) for mine in members]
+    return [
+        [rng.choice(mine, count, replace=False) for mine, count in zip(members, counts, strict=True)]
+        for _ in range(periods)
+    ]
 
 
 def _at_hour(rng: np.random.Generator, begins: Ints, low: float, high: float, share: float) -> Ints:

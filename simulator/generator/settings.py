@@ -26,6 +26,8 @@ class GeneratorSettings:
         fraud_migration: how far frauds of a type keep to a part of the banks at a time and then move on to others.
             0: every bank has every type at all times; 1: a type hits only a part of the banks at a time.
         campaign_days: how long a type stays before it moves on.
+        mules_per_1000_customers: accounts that take stolen money in, each campaign anew, at least two a bank. The fewer
+            there are, the more banks' customers pay into each.
         never_reported: share of frauds whose label says 0.
         false_claims: share of honest payments whose label says 1.
         label_delay_days: after so many days a payment that nobody disputed counts as honest.
@@ -41,6 +43,7 @@ class GeneratorSettings:
     fraud_episodes_per_1000_customers: float = 60.0
     fraud_migration: float = 0.7
     campaign_days: int = 30
+    mules_per_1000_customers: int = 20
     never_reported: float = 0.06
     false_claims: float = 0.0003
     label_delay_days: float = 14.0
@@ -49,7 +52,8 @@ class GeneratorSettings:
     def __post_init__(self) -> None:
         if not 1 <= self.banks <= 100:
             raise ConfigError(f"the generator makes 1 to 100 banks, not {self.banks}")
-        for name, least in (("customers", 20 * self.banks), ("merchants", 50), ("days", 40), ("campaign_days", 1)):
+        least_of = {"customers": 20 * self.banks, "merchants": 50, "days": 40, "campaign_days": 1}
+        for name, least in (least_of | {"mules_per_1000_customers": 0}).items():
             if getattr(self, name) < least:
                 raise ConfigError(f"the generator's {name} must be at least {least}, and is {getattr(self, name)}")
         for name in ("fraud_migration", "never_reported", "false_claims"):

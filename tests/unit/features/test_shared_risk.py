@@ -142,9 +142,10 @@ def test_windows_bound_the_pooled_truth_and_equal_their_twin(
                 assert found[name][i] == least, name
 
 
+@settings(max_examples=30, deadline=None)
 @given(parts=banks())
 def test_suppressed_payments_miss_at_most_k_less_one_a_bank_and_day(parts: list[Facts]) -> None:
-    kind = kind_of(4096, 2)
+    kind = kind_of(256, 2)
     full = sum(day_tables(facts, kind, FIRST, 40) for facts in parts)
     cut = sum(day_tables(facts, kind, FIRST, 40, payments_below=3) for facts in parts)
     assert np.array_equal(full[:, 1:], cut[:, 1:])
@@ -260,11 +261,11 @@ def test_features_of_the_counterparty_and_of_the_own_account() -> None:
 
 
 def test_tokens_are_keyed_hashes_of_kind_and_identifier() -> None:
-    one = tokens_of(KEY, "merchant", ["DE02 1203 0000", "de0212030000", "x"])
+    one = tokens_of(KEY, "merchant", ["DE0212030000", "x"])
     expected = hmac.new(KEY, b"crossbank/1 entity\0merchant\0DE0212030000", "sha256").digest()
-    assert one[0].tobytes() == expected and np.array_equal(one[0], one[1]) and not np.array_equal(one[0], one[2])
-    assert not np.array_equal(one, tokens_of(KEY, "beneficiary", ["DE02 1203 0000", "de0212030000", "x"]))
-    assert not np.array_equal(one, tokens_of(b"o" * 32, "merchant", ["DE02 1203 0000", "de0212030000", "x"]))
+    assert one[0].tobytes() == expected and not np.array_equal(one[0], one[1])
+    assert not np.array_equal(one, tokens_of(KEY, "beneficiary", ["DE0212030000", "x"]))
+    assert not np.array_equal(one, tokens_of(b"o" * 32, "merchant", ["DE0212030000", "x"]))
 
 
 def test_the_window_is_thirty_days() -> None:
