@@ -37,6 +37,7 @@ from protocol.run_state import Phase
 
 __all__ = [
     "BankRows",
+    "Beginning",
     "Consortium",
     "FederatedModel",
     "Log",
@@ -50,6 +51,7 @@ logger = logging.getLogger(__name__)
 
 Floats = npt.NDArray[np.float32]
 Log = Callable[[str], None]
+Counts = npt.NDArray[np.int64]
 T = TypeVar("T")
 
 
@@ -74,7 +76,7 @@ class Consortium(Protocol):
         """Take the smaller roster after a `RosterChanged`."""
         ...
 
-    def report(self, phase: Phase, digest: str, *, metrics_json: str = "") -> None:
+    def report(self, phase: Phase, digest: str, *, metrics_json: str = "", detail: str = "") -> None:
         """Say that a phase ended with this digest; returns when all banks agree."""
         ...
 
@@ -89,6 +91,22 @@ class BankRows:
 
     columns: Floats
     labels: npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beginning:
+    """Where binning begins, if steps came before it, and who looks at its counts.
+
+    Attributes:
+        anchor: the point up to which all is agreed.
+        unit: number of the unit of steps that binning is.
+        on_bins: told our counts of the binning step and the sum; may make more sums, named ``bins/<unit>/<word>``;
+            gives a line for the operator.
+    """
+
+    anchor: str = "keys"
+    unit: int = 0
+    on_bins: Callable[[Counts, Counts], str] = lambda ours, total: ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +137,8 @@ def train_model(
     consortium: Consortium,
     run_dir: Path,
     log: Log,
+    *,
+    beginning: Beginning = Beginning(),  # noqa: B008  frozen
 ) -> FederatedModel:
     """Bins, then boosting in lockstep; checkpoints in `run_dir` after every round, and goes on from them.
 
@@ -133,15 +153,24 @@ def train_model(
     bins_path = run_dir / "bins.npz"
 
     def agree_on_bins() -> Cuts:
+        detail = ""
         if bins_path.exists():
             found = cuts_from_bytes(bins_path.read_bytes())
         else:
-            consortium.rewind("keys")
-            found = global_bins(rows.columns, rows.labels, grids, params.max_bin, consortium.secure_sum)
+            consortium.rewind(beginning.anchor)
+            seen: list[tuple[Counts, Counts]] = []
+
+            def counting(step: str, vector: Counts) -> Counts:
+                seen.append((vector, consortium.secure_sum(step, vector)))
+                return seen[-1][1]
+
+            step = f"bins/{beginning.unit}/0"
+            found = global_bins(rows.columns, rows.labels, grids, params.max_bin, counting, step=step)
+            detail = beginning.on_bins(*seen[0])
             consortium.commit("bins", hashlib.sha256(cuts_to_bytes(found)).hexdigest())
             write_atomic(bins_path, cuts_to_bytes(found))
         if not consortium.reported(Phase.BINNING):
-            consortium.report(Phase.BINNING, hashlib.sha256(cuts_to_bytes(found)).hexdigest())
+            consortium.report(Phase.BINNING, hashlib.sha256(cuts_to_bytes(found)).hexdigest(), detail=detail)
         return found
 
     cuts = whatever_the_roster(consortium, agree_on_bins, log)

@@ -35,6 +35,7 @@ def extract(config_path: Path | str, *, log: Log = logger.info) -> dict[str, Any
     Raises:
         features.errors.DataError: a file of payments can't be used; the features of before stay.
     """
+    from bank_node.shared_rows import link_noted
     from bank_node.tables import identifier_keys
     from features import load_contract
     from features.incremental import extract_days
@@ -50,6 +51,7 @@ def extract(config_path: Path | str, *, log: Log = logger.info) -> dict[str, Any
     done = extract_days(
         contract, config.events, FeatureStore(config.store_dir), key=key, shared_key=shared_key, mapping=mapping
     )
+    link_noted(config, shared_key)
     quarantined = {f"{column or 'line'}: {reason}": count for (column, reason), count in done.quarantined.items()}
     log(
         f"{len(done.taken)} files read; of {done.rows} rows {done.stored} kept, {done.repeated} repeated, "
@@ -88,22 +90,30 @@ def open_run(config_path: Path | str) -> str | None:
 def train(config_path: Path | str, run_id: str, *, log: Log = logger.info) -> dict[str, Any]:
     """Join a run, exchange keys, agree on bins and train the consortium's model."""
     from bank_node.contracts import contract_for_run
-    from bank_node.federation import BankRows, train_model
+    from bank_node.federation import BankRows, Beginning, train_model
     from bank_node.purge import note_trained_on
+    from bank_node.shared_rows import share_risk
     from bank_node.tables import feature_rows
     from features import load_contract
 
     config = load_config(Path(config_path))
     own = load_contract(config.contract)
-    table = feature_rows(config, own)
     session = _session(config, run_id, log)
     try:
         plan = RunPlan.from_json(session.view.settings.parameters_json)
         contract = contract_for_run(config, session.view.settings.contract_fingerprint, log)
-        training, _ = _split(config, table, plan)
+        _split(config, feature_rows(config, own), plan)
         session.join(contract.fingerprint, own_contract="" if contract == own else f"{own.name} {own.version}")
         note_trained_on(config, run_id, contract, plan.train_until)
         session.exchange_keys()
+        shared = share_risk(config, contract, session, run_id, lambda: extract(config_path, log=log), log)
+        training, _ = _split(config, feature_rows(config, own), plan)
+        words = [shared.words] if shared else []
+        beginning = Beginning(
+            anchor=shared.anchor if shared else "keys",
+            unit=shared.next_unit if shared else 0,
+            on_bins=lambda ours, total: "; ".join(words),
+        )
         rows = BankRows(columns=_columns(training, contract), labels=_labels(training))
         model = train_model(
             rows,
@@ -113,6 +123,7 @@ def train(config_path: Path | str, run_id: str, *, log: Log = logger.info) -> di
             session,
             config.run_dir(run_id),
             log,
+            beginning=beginning,
         )
         return {
             "run_id": run_id,

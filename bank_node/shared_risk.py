@@ -310,7 +310,9 @@ def _run_batches(
     work = [("relay", plan.relayed[i : i + half_a_step]) for i in range(0, len(plan.relayed), half_a_step)]
     work += [("day", plan.fresh[i : i + a_step]) for i in range(0, len(plan.fresh), a_step)]
     kept = int(done.read_text()) if done.exists() else 0
-    consortium.rewind(f"shared/{kept}")
+    if kept < len(work):
+        # When all is done the run may be far beyond: nothing is to be taken back then.
+        consortium.rewind(f"shared/{kept}")
     facts: Mapping[str, Facts] | None = None
     numbers = []
     for unit, (what, days) in enumerate(work, 1):

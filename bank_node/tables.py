@@ -5,6 +5,7 @@ from datetime import date
 import pandas as pd
 
 from bank_node.config import BankConfig
+from bank_node.shared_rows import link_key, with_shared
 from features import DataContract
 from features.identifiers import IdentifierKey, create_key, load_key
 from features.incremental import read_features
@@ -15,14 +16,14 @@ __all__ = ["feature_rows", "identifier_keys", "last_day"]
 
 
 def identifier_keys(config: BankConfig) -> tuple[IdentifierKey, IdentifierKey | None]:
-    """The bank's own key of identifiers, made at its first use, and the consortium's if the bank has it.
+    """The bank's own key of identifiers, made at its first use, and the consortium's, once the bank has it.
 
     Raises:
         features.errors.KeyFileError: a key's file is open to others or damaged.
     """
     path = config.identifier_key_path
     own = load_key(path) if path.exists() else create_key(path)
-    return own, None if config.shared_key is None else load_key(config.shared_key)
+    return own, link_key(config)
 
 
 def last_day(config: BankConfig) -> date:
@@ -41,6 +42,8 @@ def last_day(config: BankConfig) -> date:
 def feature_rows(config: BankConfig, contract: DataContract, *, since: date | None = None) -> pd.DataFrame:
     """The rows from a day on (all without one), in order of time: what `features.extract_features` returns.
 
+    Shared features are as the tables held now make them: missing before the first exchange.
+
     Raises:
         LocalError: nothing was extracted yet.
         features.errors.DataError: a day's features are missing or of another contract.
@@ -48,4 +51,5 @@ def feature_rows(config: BankConfig, contract: DataContract, *, since: date | No
     import pyarrow
 
     last_day(config)
-    return pyarrow.concat_tables(read_features(FeatureStore(config.store_dir), contract, since=since)).to_pandas()
+    table = pyarrow.concat_tables(read_features(FeatureStore(config.store_dir), contract, since=since)).to_pandas()
+    return with_shared(config, contract, table)

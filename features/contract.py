@@ -19,6 +19,8 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError,
 
 from features.errors import ContractError
 from features.grid import Grid
+from features.quality import QualitySpec
+from features.shared_risk import SHARED_FEATURES, SharedRiskSpec
 from features.standards import MINOR_UNITS
 
 __all__ = [
@@ -118,6 +120,8 @@ class DataContract(_Model):
     Attributes:
         alert_budget: share of rows a bank can look into, above 0 and at most 1.
         minor_unit_digits: decimal places of the currency's smallest unit (ISO 4217); amounts are rounded to it.
+        shared_risk: what the banks count together about counterparties; None if they share nothing but the model.
+        quality: limits of the data quality gate.
     """
 
     name: _Name
@@ -130,6 +134,8 @@ class DataContract(_Model):
     vocabularies: dict[_Name, Annotated[tuple[_Text, ...], Field(min_length=1)]]
     columns: Annotated[tuple[ColumnSpec, ...], Field(min_length=1)]
     features: Annotated[tuple[FeatureSpec, ...], Field(min_length=1)]
+    shared_risk: SharedRiskSpec | None = None
+    quality: QualitySpec = QualitySpec()
 
     @model_validator(mode="after")
     def _consistent(self) -> "DataContract":
@@ -155,6 +161,14 @@ class DataContract(_Model):
             raise ValueError(f"ISO 4217 gives {self.currency} {MINOR_UNITS[self.currency]} minor unit digits")
         if set(self.codes("direction")) != {"out", "in"}:
             raise ValueError("the vocabulary of direction must be exactly out and in")
+        if self.shared_names and self.shared_risk is None:
+            raise ValueError(f"feature {self.shared_names[0]} needs the section shared_risk")
+        for entity in self.shared_risk.kinds if self.shared_risk else ():
+            for channel in entity.channels:
+                if channel not in self.codes("channel"):
+                    raise ValueError(f"kind {entity.name} names the channel {channel}, which is not in its vocabulary")
+        if not self.local_names:
+            raise ValueError("at least one feature must be the bank's own")
         return self
 
     @cached_property
@@ -169,6 +183,16 @@ class DataContract(_Model):
     def feature_names(self) -> tuple[str, ...]:
         """Names of the features, in the order of the feature table's and the model's columns."""
         return tuple(feature.name for feature in self.features)
+
+    @property
+    def local_names(self) -> tuple[str, ...]:
+        """The features that a bank makes of its own payments: the catalogue's."""
+        return tuple(name for name in self.feature_names if name not in SHARED_FEATURES)
+
+    @property
+    def shared_names(self) -> tuple[str, ...]:
+        """The features that are read from what the banks counted together."""
+        return tuple(name for name in self.feature_names if name in SHARED_FEATURES)
 
     def column(self, name: str) -> ColumnSpec:
         """The column of that name.
@@ -222,7 +246,7 @@ def load_contract(path: Path | str | None = None) -> DataContract:
         contract = DataContract.model_validate(raw)
     except ValidationError as error:
         raise ContractError(f"Contract {name} is not valid. {places(error)}") from error
-    unknown = [feature for feature in contract.feature_names if feature not in CATALOGUE]
+    unknown = [feature for feature in contract.local_names if feature not in CATALOGUE]
     if unknown:
         raise ContractError(f"Contract {name} asks for features that are not in the catalogue: {', '.join(unknown)}.")
     return contract

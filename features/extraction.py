@@ -90,14 +90,14 @@ def feature_table(
         label_time=wide["settled_time"],
         **{
             name: CATALOGUE[name].build(wide, contract).cast("float64").cast("float32")
-            for name in contract.feature_names
+            for name in contract.local_names
         },
     ).relocate("row_id", "event_time", "is_fraud", "label_time")
 
 
 def needs_of(contract: DataContract) -> frozenset[Aggregate]:
     """Every aggregate that the contract's features are made of."""
-    return frozenset(need for name in contract.feature_names for need in CATALOGUE[name].needs)
+    return frozenset(need for name in contract.local_names for need in CATALOGUE[name].needs)
 
 
 def timed(events: "ir.Table", contract: DataContract) -> "ir.Table":

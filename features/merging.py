@@ -12,6 +12,7 @@ from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from features.identifiers import SHARED
 from features.intake import Step
 from features.sources import engine
 from features.store import FeatureStore, content_digest, digest_of
@@ -92,7 +93,8 @@ def _facts(rows: "pyarrow.Table", inputs: str, delay_days: int) -> dict[str, Any
     """
     import pyarrow.compute as pc
 
-    plain = [name for name in rows.column_names if name not in _LABELS]
+    # Features don't read the hashes that all banks make alike: a new link key makes no feature anew.
+    plain = [name for name in rows.column_names if name not in (*_LABELS, *SHARED.values())]
     known: dict[str, list[tuple[str, str, int]]] = {}
     frauds = rows.filter(pc.and_(pc.equal(rows["is_fraud"], 1), pc.equal(rows["direction"], "out")))
     for row in frauds.select(["account_id", "counterparty_id", "event_time", "label_time"]).to_pylist():

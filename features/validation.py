@@ -97,7 +97,7 @@ def check_features(frame: "pd.DataFrame", contract: DataContract) -> "pd.DataFra
         "is_fraud": pa.Column("float64", pa.Check.isin([0.0, 1.0]), nullable=True),
         "label_time": pa.Column("datetime64[us]", nullable=True),
     }
-    columns |= {name: pa.Column("float32", finite, nullable=True) for name in contract.feature_names}
+    columns |= {name: pa.Column("float32", finite, nullable=True) for name in contract.local_names}
     try:
         return pa.DataFrameSchema(columns, strict=True, ordered=True).validate(frame, lazy=True)
     except pandera.errors.SchemaErrors as errors:

@@ -183,7 +183,7 @@ class PlainConsortium:
     def adopt_roster(self) -> None:
         """Threads are not dropped."""
 
-    def report(self, phase: Phase, digest: str, *, metrics_json: str = "") -> None:
+    def report(self, phase: Phase, digest: str, *, metrics_json: str = "", detail: str = "") -> None:
         """All threads' digests are compared by the caller at the end."""
 
     def reported(self, phase: Phase) -> bool:

@@ -14,6 +14,7 @@ import features
 from features import DataContract, load_contract
 from features.catalogue import CATALOGUE
 from features.errors import ContractError, DataError
+from features.shared_risk import SHARED_FEATURES
 
 TEXT = resources.files("features").joinpath("contracts/payments_v1.yaml").read_text(encoding="utf-8")
 RAW: dict[str, Any] = yaml.safe_load(TEXT)
@@ -46,7 +47,7 @@ def at(raw: Any, path: Path_) -> Any:
 
 def test_the_packaged_contract_loads() -> None:
     contract = load_contract()
-    assert (contract.name, contract.version) == ("payments", "1.0.0")
+    assert (contract.name, contract.version) == ("payments", "1.1.0")
     assert contract.label.delay_days == 7
     assert 0 < contract.alert_budget < 0.1
     assert 30 <= len(contract.features) == len(set(contract.feature_names))
@@ -54,7 +55,20 @@ def test_the_packaged_contract_loads() -> None:
 
 def test_the_packaged_contract_tells_what_the_catalogue_tells() -> None:
     for feature in load_contract().features:
-        assert feature.description == CATALOGUE[feature.name].description
+        words = SHARED_FEATURES.get(feature.name) or CATALOGUE[feature.name].description
+        assert feature.description == words
+
+
+def test_shared_features_need_their_section_and_channels_of_the_vocabulary() -> None:
+    raw = load_contract().model_dump(mode="json")
+    with pytest.raises(ValidationError, match="needs the section shared_risk"):
+        DataContract.model_validate(raw | {"shared_risk": None})
+    kinds = [{"name": "merchant", "channels": ["cheque"], "width": 10, "depth": 1}]
+    with pytest.raises(ValidationError, match="channel cheque, which is not in its vocabulary"):
+        DataContract.model_validate(raw | {"shared_risk": {"kinds": kinds}})
+    shared_only = [feature for feature in raw["features"] if feature["name"] in SHARED_FEATURES]
+    with pytest.raises(ValidationError, match="the bank's own"):
+        DataContract.model_validate(raw | {"features": shared_only})
 
 
 def test_every_grid_of_the_packaged_contract_is_usable() -> None:
@@ -86,7 +100,7 @@ def test_the_public_names() -> None:
 
 def test_the_fingerprint_is_pinned() -> None:
     # Banks compare this value. When the packaged contract changes on purpose, change its version and this line.
-    assert load_contract().fingerprint == "e32144277e41e62e4b047b5709ab03c5b5c67ddbb059474a9bf90a552984656e"
+    assert load_contract().fingerprint == "b8d18382c71e2ebb43dad4b2f8a4bd6593889fdfee983f3beaf61c5c7ea5010d"
 
 
 def test_comments_layout_and_order_of_keys_are_not_in_the_fingerprint(tmp_path: Path) -> None:

@@ -19,10 +19,10 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
 
 
 def test_the_table_has_the_promised_columns_in_order(good: pd.DataFrame) -> None:
-    assert list(good.columns) == ["row_id", "event_time", "is_fraud", "label_time", *CONTRACT.feature_names]
+    assert list(good.columns) == ["row_id", "event_time", "is_fraud", "label_time", *CONTRACT.local_names]
     assert good["event_time"].dtype == good["label_time"].dtype == "datetime64[us]"
     assert good["is_fraud"].dtype == np.float64
-    assert {str(good[name].dtype) for name in CONTRACT.feature_names} == {"float32"}
+    assert {str(good[name].dtype) for name in CONTRACT.local_names} == {"float32"}
     assert good[["event_time", "row_id"]].apply(tuple, axis=1).is_monotonic_increasing
 
 
