@@ -117,6 +117,8 @@ def _changed(place: str, old: Any, new: Any) -> tuple[str, str]:
         return "major", "the label means something else"
     if field == "description" or (place.startswith("columns.") and field == "unit"):
         return "patch", "other words"
+    if place.startswith("quality."):
+        return "minor", "another limit; a bank judges itself by its own contract"
     if place == "alert_budget":
         return "minor", "another budget"
     if place.startswith("features.") and field == "grid":
