@@ -120,6 +120,28 @@ def contract(
 
 
 @app.command()
+def profile(
+    config: Config,
+    out: Annotated[Path, typer.Option(help="Where the draft goes; an existing file is kept.")],
+) -> None:
+    """Look at the bank's own payments and draft the mapping file. Read it, mend it, and set confirmed to true."""
+    from bank_node.config import load_config
+    from features import load_contract
+    from features.profile import draft_mapping
+
+    loaded = load_config(config)
+    draft = draft_mapping(loaded.events, load_contract(loaded.contract))
+    try:
+        with out.open("x") as stream:
+            stream.write(draft.text)
+    except OSError as error:
+        raise LocalError(f"the draft {out} can't be written: {error.strerror}") from error
+    for question in draft.open_questions:
+        typer.echo(f"check  {question}")
+    typer.echo(str(out))
+
+
+@app.command()
 def extract(config: Config) -> None:
     """Make the bank's feature table from its payments."""
     from bank_node import pipeline
