@@ -10,7 +10,7 @@ export PYTHONDONTWRITEBYTECODE :=
 DATA ?=
 KEEP ?=
 
-.PHONY: help setup demo test test-slow check bench bench-scaling stubs pins clean
+.PHONY: help setup demo test test-slow test-engines check bench bench-scaling stubs pins clean
 
 help: ## show what can be done
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -28,7 +28,10 @@ test: $(READY) ## run the tests (under 10 minutes on 2 cores)
 	@$(BIN)/python -m pytest
 
 test-slow: $(READY) ## run the long tests
-	@$(BIN)/python -m pytest -m slow --timeout 1800
+	@$(BIN)/python -m pytest -m slow --timeout 1800 --ignore tests/engines
+
+test-engines: $(READY) ## run the tests of PostgreSQL and Spark, long ones too (as root it installs what is missing)
+	@VENV="$(VENV)" sh .ci/test-engines.sh
 
 check: $(READY) ## ruff, mypy, import-linter, freshness of the generated stubs
 	$(BIN)/ruff check .
@@ -48,7 +51,9 @@ stubs: $(READY) ## generate protocol/crossbank_pb2* from the schema
 
 pins: $(READY) ## renew pins/ from pyproject.toml
 	for v in 3.11 3.12 3.13; do $(BIN)/uv pip compile -q -U --python-version $$v --no-header --no-annotate \
-	  --no-emit-index-url --extra airflow --group dev pyproject.toml -o pins/py$$(echo $$v | tr -d .).txt; done
+	  --no-emit-index-url --extra airflow --extra postgres --group dev pyproject.toml -o pins/py$$(echo $$v | tr -d .).txt; done
+	grep -o 'pyspark>[^"]*' pyproject.toml | $(BIN)/uv pip compile -q -U --python-version 3.11 --no-header --no-annotate \
+	  --no-emit-index-url - -o pins/spark.txt
 
 clean: ## remove .venv, caches and what the demo left
 	@if [ -x $(BIN)/python ]; then $(BIN)/python -m simulator stop || true; fi

@@ -50,6 +50,13 @@ def _major(minor: "ir.Value", contract: "DataContract") -> "ir.Value":
     return minor.cast("float64") / float(10**contract.minor_unit_digits)
 
 
+def _flag(true: "ir.BooleanValue") -> "ir.Value":
+    """1 or 0, by a choice rather than a cast: PostgreSQL casts no boolean to a 64-bit number."""
+    import ibis
+
+    return true.ifelse(ibis.literal(1, "int64"), ibis.literal(0, "int64"))
+
+
 def _hour(events: "ir.Table", contract: "DataContract") -> "ir.Value":
     return events["event_time"].hour()
 
@@ -60,11 +67,11 @@ def _weekday(events: "ir.Table", contract: "DataContract") -> "ir.Value":
 
 def _night(events: "ir.Table", contract: "DataContract") -> "ir.Value":
     hour = events["event_time"].hour()
-    return ((hour < 6) | (hour >= 22)).cast("int64")
+    return _flag((hour < 6) | (hour >= 22))
 
 
 def _weekend(events: "ir.Table", contract: "DataContract") -> "ir.Value":
-    return (events["event_time"].day_of_week.index() >= 5).cast("int64")
+    return _flag(events["event_time"].day_of_week.index() >= 5)
 
 
 def _code(column: str) -> Build:
@@ -175,7 +182,7 @@ _DEFINITIONS = (
     Definition(
         "is_new_counterparty",
         "1 if the account never paid this counterparty before, else 0.",
-        lambda events, contract: (events[_COUNT_PAIR.column] == 0).cast("int64"),
+        lambda events, contract: _flag(events[_COUNT_PAIR.column] == 0),
         frozenset({_COUNT_PAIR}),
     ),
     Definition(

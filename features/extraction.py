@@ -13,6 +13,7 @@ import pandas as pd
 
 from features.catalogue import CATALOGUE
 from features.contract import DataContract
+from features.engines import DUCKDB, Dialect
 from features.sources import engine, find_source, reading
 from features.validation import check_features, checked_events
 from features.windows import Aggregate, Earlier, with_aggregates
@@ -71,7 +72,7 @@ def feature_table(
     since: datetime | None = None,
     until: datetime | None = None,
     earlier: Earlier | None = None,
-    packed: bool = True,
+    dialect: Dialect = DUCKDB,
 ) -> "ir.Table":
     """The feature table as one Ibis expression, rows in no order.
 
@@ -79,9 +80,10 @@ def feature_table(
         events: the bank's payments, checked. They are the history, whatever ``since`` and ``until``: all of them, or
             with ``earlier`` those from 30 days before ``since`` on.
         earlier: what happened before the first of the events, or None if nothing did.
-        packed: False for an engine without structs; the values are the same.
+        dialect: of the engine that will run it; the values are the same on each.
     """
-    everything = with_aggregates(timed(events, contract), needs_of(contract), earlier=earlier, packed=packed)
+    known = timed(events, contract, dialect)
+    everything = with_aggregates(known, needs_of(contract), earlier=earlier, frames=dialect.frames)
     wide = everything.filter(everything["is_out"] & _between(everything["event_time"], since, until))
     return wide.select(
         wide["event_time"],
@@ -100,7 +102,7 @@ def needs_of(contract: DataContract) -> frozenset[Aggregate]:
     return frozenset(need for name in contract.local_names for need in CATALOGUE[name].needs)
 
 
-def timed(events: "ir.Table", contract: DataContract) -> "ir.Table":
+def timed(events: "ir.Table", contract: DataContract, dialect: Dialect = DUCKDB) -> "ir.Table":
     """The payments with the columns that windows read: ``is_out``, ``event_us``, ``amount_minor``, ``known_us``.
 
     ``settled_time`` is when a label became known: the bank's time, else the payment's plus the contract's delay; null
@@ -112,17 +114,12 @@ def timed(events: "ir.Table", contract: DataContract) -> "ir.Table":
     label_time = events["is_fraud"].notnull().ifelse(events["label_time"].coalesce(settled), ibis.null("timestamp(6)"))
     known = events.mutate(
         is_out=events["direction"] == "out",
-        event_us=_microseconds(events["event_time"]),
+        event_us=dialect.microseconds(events["event_time"]),
         # Half a minor unit rounds up, written as floor so that every engine does the same.
         amount_minor=(events["amount"] * float(10**contract.minor_unit_digits) + 0.5).floor().cast("int64"),
         settled_time=label_time,
     )
-    return known.mutate(known_us=_microseconds(known["settled_time"]))
-
-
-def _microseconds(moment: "ir.Value") -> "ir.Value":
-    # Truncated first: the engine rounds to seconds, and up from half a second.
-    return moment.truncate("s").epoch_seconds().cast("int64") * 1_000_000 + moment.microsecond().cast("int64")
+    return known.mutate(known_us=dialect.microseconds(known["settled_time"]))
 
 
 def labelled_rows(frame: pd.DataFrame, as_of: datetime) -> pd.DataFrame:

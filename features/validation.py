@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from ibis.backends.duckdb import Backend
 
-__all__ = ["check_features", "checked_events"]
+__all__ = ["check_features", "checked_events", "checked_rows"]
 
 _Key = tuple[str, str, type[SchemaError]]
 
@@ -80,6 +80,35 @@ def checked_events(connection: "Backend", source: Source, contract: DataContract
     return events
 
 
+def checked_rows(connection: Any, rows: "ir.Table", label: str, contract: DataContract) -> "ir.Table":
+    """The same for a table that stays in an engine of its own: asked for counts, never copied.
+
+    Args:
+        connection: the Ibis backend that ``rows`` are in.
+        label: what messages call the table.
+
+    Raises:
+        SchemaError: as `checked_events`, without row numbers: rows of a table have none.
+    """
+    part = Part((Path(label),), tuple(rows.columns))
+    source = Source(Path(label), "parquet", (part,))
+    _check_columns(rows, source, part, contract)
+    broken = _broken(connection, source, contract, [(part, rows)])
+    if broken:
+        key, count = next(iter(broken.items()))
+        column, problem, error = key
+        sentence = f"{label}: column {column} has {_rows(count)} with {problem}."
+        raise error(sentence + _others(broken, key), column=column, bad_rows=count)
+    events = _typed(rows, source, part, contract)
+    _check_counts(connection, source, events)
+    extra = _repeats(connection, events)
+    if extra:
+        problem = "an id that another row with the same direction has already"
+        sentence = f"{label}: column payment_id has {_rows(extra)} with {problem}."
+        raise DuplicateRowError(sentence, column="payment_id", bad_rows=extra)
+    return events
+
+
 def check_features(frame: "pd.DataFrame", contract: DataContract) -> "pd.DataFrame":
     """The feature table itself, once Pandera has found its columns, types and values as they must be.
 
@@ -106,12 +135,16 @@ def check_features(frame: "pd.DataFrame", contract: DataContract) -> "pd.DataFra
 
 
 def _check_shape(connection: "Backend", source: Source, part: Part, contract: DataContract) -> None:
-    """Columns and types of one part, by Pandera on an empty slice: no row is read."""
+    """Columns and types of one part: no row is read."""
+    _check_columns(source.read(connection, part), source, part, contract)
+
+
+def _check_columns(raw: "ir.Table", source: Source, part: Part, contract: DataContract) -> None:
+    """Columns and types by Pandera, on an empty slice."""
     import ibis.expr.datatypes as dt
     import pandera.errors
     import pandera.ibis as pa
 
-    raw = source.read(connection, part)
     types = {"string": dt.string, "number": dt.float64, "timestamp": dt.Timestamp(scale=6)}
     schema = pa.DataFrameSchema(
         {
@@ -307,13 +340,21 @@ def _check_counts(connection: "Backend", source: Source, events: "ir.Table") -> 
         )
 
 
+_UNIQUE = ("payment_id", "direction")
+
+
+def _repeats(connection: Any, events: "ir.Table") -> int:
+    """How many rows have the payment and direction of another."""
+    counted = events.group_by(_UNIQUE).aggregate(times=events.count())
+    total = counted.aggregate(extra=(counted["times"] - 1).sum())
+    return int(connection.to_pyarrow(total).to_pylist()[0]["extra"])
+
+
 def _check_duplicates(connection: "Backend", source: Source, events: "ir.Table") -> None:
     import ibis
 
-    keys = ["payment_id", "direction"]
-    counted = events.group_by(keys).aggregate(times=events.count())
-    total = counted.aggregate(extra=(counted["times"] - 1).sum())
-    extra = int(connection.to_pyarrow(total).to_pylist()[0]["extra"])
+    keys = list(_UNIQUE)
+    extra = _repeats(connection, events)
     if not extra:
         return
     # Files by name, rows by place: the first of equal payments is the good one, and each later one is bad.

@@ -8,9 +8,10 @@ threads add.
 A window that counts labels runs on another clock: a fraud counts from the moment its label became known, never from
 the payment's own time, so a row can't see a label that nobody had yet.
 
-Speed: looking up where a frame begins costs more than adding up what is in it. So counts and sums are differences of
-two running totals, and all totals over the same keys ride on one look-up per span; all aggregates over the same keys
-share a partition and an order, so the engine sorts once for them. 24 windows over a million rows: docs/benchmarks.md.
+Speed: finding where a frame begins and ends costs more than adding up what is in it. So on an engine that takes a frame
+as numbers of rows (``frames="rows"``, DuckDB) each span is looked up once per set of keys, and every aggregate of that
+span reads the same rows; there are two sorts per set of keys, however many aggregates. On other engines
+(``frames="range"``) each aggregate states its frame in time. The values are the same: docs/data.md, docs/benchmarks.md.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     import ibis.expr.types as ir
 
-__all__ = ["SCOPES", "SPANS", "Aggregate", "Earlier", "Measure", "Scope", "summarised", "with_aggregates"]
+__all__ = ["SCOPES", "SPANS", "Aggregate", "Earlier", "Frames", "Measure", "Scope", "summarised", "with_aggregates"]
 
 MICROSECONDS_PER_SECOND = 1_000_000
 _HOUR = 3600 * MICROSECONDS_PER_SECOND
@@ -34,6 +35,9 @@ LONGEST_SPAN_US = max(span for span in SPANS.values() if span is not None)
 
 Measure = Literal["count", "sum", "max", "first_time", "last_time"]
 """``sum`` and ``max`` are of amounts in minor units; the times are in microseconds since 1970."""
+
+Frames = Literal["rows", "range"]
+"""How an engine is told a window: by numbers of rows that are columns of the table, or by a span of time."""
 
 ROW_KEY = ("payment_id", "direction")
 """What tells one event from another."""
@@ -104,7 +108,11 @@ class Earlier:
 
 
 def with_aggregates(
-    events: "ir.Table", aggregates: frozenset[Aggregate], *, earlier: Earlier | None = None, packed: bool = True
+    events: "ir.Table",
+    aggregates: frozenset[Aggregate],
+    *,
+    earlier: Earlier | None = None,
+    frames: Frames = "rows",
 ) -> "ir.Table":
     """The events with one more column for each aggregate, int64: 0 for an empty count or sum, else null when empty.
 
@@ -115,12 +123,12 @@ def with_aggregates(
             ``is_fraud`` and ``known_us`` (int64), and unique ``payment_id`` and ``direction``.
         aggregates: which to compute; each set of keys costs a sort, each span of it a look-up per row.
         earlier: what happened before the first event, or None if nothing did.
-        packed: let running totals travel as one struct. False for an engine that has no structs; same values.
+        frames: "range" for an engine whose frames can't be columns, as PostgreSQL's and Spark's; same values.
     """
     table = events
     for keys in sorted({aggregate.keys for aggregate in aggregates}):
         ours = sorted(aggregate for aggregate in aggregates if aggregate.keys == keys)
-        table = _over_payments(table, keys, [each for each in ours if not each.of_labels], packed)
+        table = _over_payments(table, keys, [each for each in ours if not each.of_labels], frames)
         table = _over_labels(table, events, keys, [each for each in ours if each.of_labels], earlier)
         endless = [each for each in ours if each.span == "ever"]
         if earlier is not None and endless:
@@ -139,47 +147,50 @@ def summarised(events: "ir.Table", keys: tuple[str, ...], aggregates: Iterable[A
     )
 
 
-def _over_payments(table: "ir.Table", keys: tuple[str, ...], ours: list[Aggregate], packed: bool) -> "ir.Table":
-    import ibis
-
+def _over_payments(table: "ir.Table", keys: tuple[str, ...], ours: list[Aggregate], frames: Frames) -> "ir.Table":
     if not ours:
         return table
-    totals = sorted({(each.scope, each.measure) for each in ours if each.measure in ("count", "sum")})
-    spans = sorted({each.span for each in ours if each.measure in ("count", "sum") and each.span != "ever"})
-    before = _frame(table, keys, None, 1)
-    running = {
-        _total(scope, measure): _value(table, Aggregate(scope, measure, "ever")).over(before).coalesce(0)
-        for scope, measure in totals
+    if frames == "range":
+        return table.mutate(
+            **{each.column: _over(table, each, _frame(table, keys, SPANS[each.span], 1)) for each in ours}
+        )
+    placed = table.mutate(**_places(table, keys, sorted({each.span for each in ours})))
+    made = placed.mutate(**{each.column: _over(placed, each, _rows(placed, keys, each.span)) for each in ours})
+    return made.drop(*(name for name in placed.columns if name not in table.columns))
+
+
+def _places(table: "ir.Table", keys: tuple[str, ...], spans: list[str]) -> dict[str, "ir.Value"]:
+    """Where a row stands among those of its keys, and how many rows each of its windows holds.
+
+    ``row_``: rows above it in some order of time; ``ties_``: rows of its own time above it in that order;
+    ``rows_SPAN``: rows in the window.
+    """
+    import ibis
+
+    order = ibis.window(group_by=[table[key] for key in keys], order_by=table["event_us"])
+    number = ibis.row_number().over(order)
+    # Up to and with the rows of the same time: an end that needs no search. They are taken off again.
+    same = table.count().over(_frame(table, keys, 0, 0))
+    upto = {span: table.count().over(_frame(table, keys, SPANS[span], 0)) for span in spans if SPANS[span] is not None}
+    return {
+        "row_": number,
+        "ties_": number - ibis.rank().over(order),
+        **{f"rows_{span}": rows - same for span, rows in upto.items()},
     }
-    if packed and running:
-        running = {"totals": ibis.struct(running)}
-    table = table.mutate(**running)
-    columns: dict[str, Any] = {}
-    for span in spans:
-        # From the first row of the window, which is this row or one of its own time when the window is empty.
-        start = _frame(table, keys, SPANS[span], 0)
-        if packed:
-            columns[_start(span, "totals")] = table["totals"].first().over(start)
-        else:
-            columns |= {_start(span, name): table[name].first().over(start) for name in running}
-    for each in ours:
-        if each.measure not in ("count", "sum"):
-            columns[each.column] = _value(table, each).over(_frame(table, keys, SPANS[each.span], 1)).cast("int64")
-    wide = table.mutate(**columns)
 
-    def total(name: str, span: str | None = None) -> Any:
-        if packed:
-            return (wide["totals"] if span is None else wide[_start(span, "totals")])[name]
-        return wide[name] if span is None else wide[_start(span, name)]
 
-    results = {}
-    for each in ours:
-        if each.measure in ("count", "sum"):
-            name = _total(each.scope, each.measure)
-            value = total(name) if each.span == "ever" else total(name) - total(name, each.span)
-            results[each.column] = value.cast("int64")
-    helpers = [*running, *(column for column in columns if column.startswith("start_"))]
-    return wide.mutate(**results).drop(*helpers) if helpers else wide
+def _rows(placed: "ir.Table", keys: tuple[str, ...], span: str) -> Any:
+    """The window as a frame of rows: those above the row and its ties."""
+    import ibis
+
+    ties = placed["ties_"]
+    start = None if SPANS[span] is None else -(ties + placed[f"rows_{span}"])
+    return ibis.window(group_by=[placed[key] for key in keys], order_by=placed["row_"], rows=(start, -(ties + 1)))
+
+
+def _over(table: "ir.Table", aggregate: Aggregate, window: Any) -> "ir.Value":
+    value = _value(table, aggregate).over(window).cast("int64")
+    return value.coalesce(0) if aggregate.measure in ("count", "sum") else value
 
 
 def _over_labels(
@@ -254,22 +265,23 @@ def _frame(table: "ir.Table", keys: tuple[str, ...], span: int | None, near: int
     )
 
 
-def _total(scope: str, measure: str) -> str:
-    return f"total_{scope}_{measure}"
-
-
-def _start(span: str, name: str) -> str:
-    return f"start_{span}_{name}"
-
-
 def _value(events: "ir.Table", aggregate: Aggregate) -> "ir.Value":
     scope = SCOPES[aggregate.scope]
     where = None if scope.direction is None else events["is_out"] == (scope.direction == "out")
     return _MEASURES[aggregate.measure](events, where)
 
 
+def _count(events: "ir.Table", where: "ir.BooleanValue | None") -> "ir.Value":
+    """A count of values, not ``count(*)`` with a filter: over a frame that one is quadratic in DuckDB 2.0."""
+    import ibis
+
+    if where is None:
+        return events.count()
+    return where.ifelse(ibis.literal(1), ibis.null("int8")).count()
+
+
 _MEASURES: Mapping[str, Callable[..., "ir.Value"]] = {
-    "count": lambda events, where: events.count(where=where),
+    "count": _count,
     "sum": lambda events, where: events["amount_minor"].sum(where=where),
     "max": lambda events, where: events["amount_minor"].max(where=where),
     "first_time": lambda events, where: events["event_us"].min(where=where),
