@@ -39,7 +39,7 @@ check: $(READY) ## ruff, mypy, import-linter, freshness of the generated stubs
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python tests/architecture/stubs.py --check
 
-bench: $(READY) ## measure: secure and plain federated against pooled XGBoost
+bench: $(READY) ## measure: federated against pooled XGBoost, windows and bins against pandas and Polars
 	@$(BIN)/python -m simulator bench
 	@$(BIN)/python -m simulator bench --banks 4 --rows 250000 --features 40 --trees 100 --out .bench/large
 

@@ -141,11 +141,16 @@ def bench(
     features: int = 30,
     trees: int = 50,
     repeats: int = 3,
+    data_rows: Annotated[int, typer.Option(help="Rows for the windows and bins.")] = 1_000_000,
+    data_only: Annotated[bool, typer.Option("--data-only", help="Measure windows and bins, no training.")] = False,
 ) -> None:
-    """Measure secure and plain federated training against pooled XGBoost, as ratios."""
+    """Measure training against pooled XGBoost, and windows and bins against pandas and Polars, as ratios."""
     from simulator.bench import bench as run
+    from simulator.bench_features import bench_features
 
-    run(out, banks=banks, rows=rows, features=features, trees=trees, repeats=repeats)
+    bench_features(data_rows, repeats=repeats, out=out)
+    if not data_only:
+        run(out, banks=banks, rows=rows, features=features, trees=trees, repeats=repeats)
 
 
 @app.command("bench-scaling")
