@@ -9,6 +9,7 @@ export NUMBA_CACHE_DIR := $(CURDIR)/.numba_cache
 export PYTHONDONTWRITEBYTECODE :=
 DATA ?=
 KEEP ?=
+BROKEN_BANK ?=
 
 .PHONY: help setup demo test test-slow test-engines check bench bench-scaling stubs pins clean
 
@@ -21,8 +22,8 @@ $(READY): pyproject.toml $(wildcard pins/*.txt) .ci/setup-venv.sh
 
 setup: $(READY) ## make .venv with the pinned packages
 
-demo: $(READY) ## run a whole consortium: four banks, Airflow, the neutral node (DATA=dir, KEEP=1)
-	@$(BIN)/python -m simulator demo $(if $(DATA),--data $(DATA)) $(if $(KEEP),--keep)
+demo: $(READY) ## run a whole consortium: four banks, Airflow, the neutral node (DATA=dir, KEEP=1, BROKEN_BANK=1)
+	@$(BIN)/python -m simulator demo $(if $(DATA),--data $(DATA)) $(if $(KEEP),--keep) $(if $(BROKEN_BANK),--broken-bank)
 
 test: $(READY) ## run the tests (under 10 minutes on 2 cores)
 	@$(BIN)/python -m pytest
@@ -42,6 +43,7 @@ check: $(READY) ## ruff, mypy, import-linter, freshness of the generated stubs
 bench: $(READY) ## measure: federated against pooled XGBoost, windows and bins against pandas and Polars
 	@$(BIN)/python -m simulator bench
 	@$(BIN)/python -m simulator bench --banks 4 --rows 250000 --features 40 --trees 100 --out .bench/large
+	@$(BIN)/python -m simulator bench-risk
 
 bench-scaling: $(READY) ## plot how time grows with rows, banks and ciphertexts
 	@$(BIN)/python -m simulator bench-scaling

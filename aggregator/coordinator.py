@@ -102,13 +102,19 @@ class Coordinator:
     # -- enrolment and keys -----------------------------------------------------------------------------------
 
     def join(self, request: JoinRequest) -> RunView:
-        """A bank enters a run; joining twice is the same as once."""
+        """A bank enters a run, or says why not; saying either twice is the same as once."""
         with self._lock:
             run = self._member_run(request.run_id, request.bank, joined=False)
             if request.bank in run.joined:
                 return run.view()
             if run.phase is not Phase.ENROLLING:
                 raise SubmissionRefused(f"run {run.run_id} is in {run.phase}: too late for bank {request.bank} to join")
+            if request.declined:
+                if request.bank not in run.declined:
+                    run.declined.add(request.bank)
+                    self._log(run, request.bank, f"does not join: {request.declined}")
+                    self._enrolled(run)
+                return run.view()
             if request.contract_fingerprint != run.settings.contract_fingerprint:
                 self._log(run, request.bank, "refused: another data contract")
                 raise SubmissionRefused(
@@ -117,12 +123,22 @@ class Coordinator:
                 )
             if request.he_fingerprint != HE_FINGERPRINT:
                 raise SubmissionRefused(f"run {run.run_id}: bank {request.bank} uses other HE parameters")
+            run.declined.discard(request.bank)
             run.joined.append(request.bank)
             self._store.save(MemberRow(run_id=run.run_id, bank=request.bank, joined_at=self._now()))
             self._log(run, request.bank, f"joined ({len(run.joined)} of {len(run.settings.roster)})")
-            if set(run.joined) == set(run.settings.roster):
-                self._move(run, RunEventKind.ROSTER_COMPLETE)
+            self._enrolled(run)
             return run.view()
+
+    def _enrolled(self, run: Run) -> None:
+        """Begin once every bank has joined or declined; end the run if too few are left."""
+        if set(run.joined) | run.declined != set(run.settings.roster):
+            return
+        least = min(run.settings.minimum_roster, len(run.settings.roster))
+        if len(run.joined) < least:
+            self._abort(run, f"{len(run.joined)} banks joined, {least} are needed: the others declined")
+        else:
+            self._move(run, RunEventKind.ROSTER_COMPLETE)
 
     def announce_key(self, announcement: KeyAnnouncement) -> RunView:
         """Relay a bank's signed public keys. Second, different keys for the same run are refused."""

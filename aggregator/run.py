@@ -32,6 +32,8 @@ class Run:
     joined: list[str] = field(default_factory=list)
     #: Banks that did not answer in time: still in `joined`, no longer members.
     dropped: set[str] = field(default_factory=set)
+    #: Banks that said they do not join. In memory only: after a restart the time to join decides.
+    declined: set[str] = field(default_factory=set)
     attempt: int = 0
     void_unit: str = ""
     void_before: int = 0

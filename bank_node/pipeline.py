@@ -19,10 +19,10 @@ import pandas as pd
 from bank_node.config import BankConfig, load_config
 from bank_node.files import write_atomic
 from bank_node.plan import RunPlan
-from protocol.errors import LocalError
+from protocol.errors import LocalError, QualityGateClosed
 from protocol.run_state import TERMINAL, Phase
 
-__all__ = ["evaluate", "extract", "open_run", "purge", "register", "score", "train"]
+__all__ = ["evaluate", "extract", "gate", "open_run", "purge", "register", "score", "train"]
 
 logger = logging.getLogger(__name__)
 
@@ -87,11 +87,39 @@ def open_run(config_path: Path | str) -> str | None:
     return None
 
 
+def gate(config_path: Path | str, run_id: str, *, log: Log = logger.info) -> dict[str, Any]:
+    """Judge the bank's feed as a whole before it joins a run; write the day's quality report.
+
+    Raises:
+        QualityGateClosed: a rule is broken; the consortium has been told which, without counts. Mend the feed, extract
+            again, and clear the task while the run still waits.
+    """
+    from bank_node.quality import assess, write_report
+    from features import load_contract
+
+    config = load_config(Path(config_path))
+    contract = load_contract(config.contract)
+    session = _session(config, run_id, log)
+    try:
+        plan = RunPlan.from_json(session.view.settings.parameters_json)
+        report = assess(config, contract, plan.data_until)
+        page = write_report(config, report)
+        for finding in report.findings:
+            log(f"{finding.rule}: {'broken' if finding.good is False else 'holds' if finding.good else 'not judged'}")
+        if not report.passed and config.bank_id not in session.view.joined:
+            session.decline(contract.fingerprint, report.public_reason)
+            raise QualityGateClosed(f"bank {config.bank_id} does not join run {run_id}: {report.reason}; see {page}")
+        return {"run_id": run_id, "passed": report.passed, "report": str(page)}
+    finally:
+        session.client.close()
+
+
 def train(config_path: Path | str, run_id: str, *, log: Log = logger.info) -> dict[str, Any]:
     """Join a run, exchange keys, agree on bins and train the consortium's model."""
     from bank_node.contracts import contract_for_run
     from bank_node.federation import BankRows, Beginning, train_model
     from bank_node.purge import note_trained_on
+    from bank_node.quality import told_of_bins
     from bank_node.shared_rows import share_risk
     from bank_node.tables import feature_rows
     from features import load_contract
@@ -108,11 +136,13 @@ def train(config_path: Path | str, run_id: str, *, log: Log = logger.info) -> di
         session.exchange_keys()
         shared = share_risk(config, contract, session, run_id, lambda: extract(config_path, log=log), log)
         training, _ = _split(config, feature_rows(config, own), plan)
-        words = [shared.words] if shared else []
+        unit, words = (shared.next_unit, shared.words) if shared else (0, "")
         beginning = Beginning(
             anchor=shared.anchor if shared else "keys",
-            unit=shared.next_unit if shared else 0,
-            on_bins=lambda ours, total: "; ".join(words),
+            unit=unit,
+            on_bins=lambda ours, total: told_of_bins(
+                config, contract, training, ours, total, session.secure_sum, unit, run_id, words
+            ),
         )
         rows = BankRows(columns=_columns(training, contract), labels=_labels(training))
         model = train_model(

@@ -21,6 +21,9 @@ class RunPlan(BaseModel):
     train_until: dt.datetime | None = Field(
         None, description="train on rows before it, evaluate on rows after it plus the label delay; null: no test rows"
     )
+    data_until: dt.date | None = Field(
+        None, description="banks should have payments up to about this day; null: their freshness is not judged"
+    )
     alert_budget: float = Field(0.005, gt=0, le=1, description="share of rows an analyst can look at")
 
     @property

@@ -160,6 +160,19 @@ class RunSession:
             self._ledger.note("contract", durable=True, fingerprint=contract_fingerprint, own=own_contract)
         self._log(f"joined {self.run_id}: {len(self.view.joined)} of {len(self.view.roster)} banks are in")
 
+    def decline(self, contract_fingerprint: str, reason: str) -> None:
+        """Say that we don't join, and why, in words for the consortium; harmless once the run has begun."""
+        if not self.reached(Phase.KEYING):
+            request = JoinRequest(
+                run_id=self.run_id,
+                bank=self.bank,
+                contract_fingerprint=contract_fingerprint,
+                he_fingerprint=HE_FINGERPRINT,
+                declined=reason[:MAX_DETAIL_CHARS],
+            )
+            self.view = self.client.join(request)
+        self._log(f"bank {self.bank} does not join {self.run_id}: {reason}")
+
     def exchange_keys(self) -> None:
         """Agree on the roster, on mask seeds with every other bank and on the run's keys; then report KEYING.
 

@@ -45,10 +45,11 @@ def make_bank_dags(bank_id: str, config_path: str, schedule: str | None, paused:
     with DAG(f"bank_{bank_id}_training", schedule=[features], doc_md=_TRAINING_DOC, **common) as training_dag:
         wait = WaitForOpenRun(task_id="wait_for_open_run", bank_id=bank_id, config_path=config_path)
         run = {"config_path": config_path, "run_id": "{{ ti.xcom_pull(task_ids='wait_for_open_run') }}"}
+        gate = BankStepOperator(task_id="quality_gate", step="gate", inlets=[features], **run)
         train = BankStepOperator(task_id="join_and_train", step="train", inlets=[features], **run)
         evaluate = BankStepOperator(task_id="evaluate", step="evaluate", **run)
         register = BankStepOperator(task_id="register", step="register", outlets=[model], **run)
-        wait >> train >> evaluate >> register
+        wait >> gate >> train >> evaluate >> register
 
     with DAG(f"bank_{bank_id}_scoring", schedule=schedule, doc_md=_SCORING_DOC, **common) as scoring_dag:
         BankStepOperator(
@@ -65,8 +66,9 @@ Extracts the features of this bank's payments, as the data contract says, from i
 Nothing leaves the bank. Success publishes the features asset, which starts the training DAG.
 """
 _TRAINING_DOC = """
-Waits, without a worker slot, for a run that invites this bank; joins it; trains with the other banks
-under encryption; evaluates; votes; and puts the released model into this bank's registry.
+Waits, without a worker slot, for a run that invites this bank; judges the bank's feed, and if it is broken stops
+here with the reason and tells the consortium that the bank does not join; else joins the run; trains with the other
+banks under encryption; evaluates; votes; and puts the released model into this bank's registry.
 Every task is safe to retry or clear: the bank goes on with its own unfinished run.
 A run that the consortium aborted fails the task at once, because only a new run can help.
 If no run opens for twelve hours the DAG run is skipped.

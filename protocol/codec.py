@@ -133,6 +133,7 @@ def join_to_pb(value: JoinRequest) -> pb.JoinRequest:
         bank=value.bank,
         contract_fingerprint=value.contract_fingerprint,
         he_fingerprint=value.he_fingerprint,
+        declined=value.declined,
     )
 
 
@@ -143,6 +144,7 @@ def join_from_pb(message: pb.JoinRequest) -> JoinRequest:
         bank=message.bank,
         contract_fingerprint=message.contract_fingerprint,
         he_fingerprint=message.he_fingerprint,
+        declined=message.declined,
     )
 
 

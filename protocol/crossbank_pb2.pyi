@@ -111,16 +111,18 @@ class RunList(_message.Message):
     def __init__(self, runs: _Optional[_Iterable[_Union[RunView, _Mapping]]] = ...) -> None: ...
 
 class JoinRequest(_message.Message):
-    __slots__ = ("run_id", "bank", "contract_fingerprint", "he_fingerprint")
+    __slots__ = ("run_id", "bank", "contract_fingerprint", "he_fingerprint", "declined")
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     BANK_FIELD_NUMBER: _ClassVar[int]
     CONTRACT_FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
     HE_FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
+    DECLINED_FIELD_NUMBER: _ClassVar[int]
     run_id: str
     bank: str
     contract_fingerprint: str
     he_fingerprint: str
-    def __init__(self, run_id: _Optional[str] = ..., bank: _Optional[str] = ..., contract_fingerprint: _Optional[str] = ..., he_fingerprint: _Optional[str] = ...) -> None: ...
+    declined: str
+    def __init__(self, run_id: _Optional[str] = ..., bank: _Optional[str] = ..., contract_fingerprint: _Optional[str] = ..., he_fingerprint: _Optional[str] = ..., declined: _Optional[str] = ...) -> None: ...
 
 class KeyAnnouncement(_message.Message):
     __slots__ = ("run_id", "bank", "x25519_public", "certificate_pem", "signature", "ed25519_public")

@@ -24,6 +24,10 @@ class LocalError(CrossbankError):
     """Our side is at fault: configuration, files, or a call that the protocol forbids. Fix it and call again."""
 
 
+class QualityGateClosed(LocalError):
+    """The bank's feed breaks the contract's quality rules, so the bank does not join. Mend the feed."""
+
+
 class ConfigError(LocalError):
     """A configuration file or option is wrong; the text names the file and the key."""
 

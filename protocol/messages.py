@@ -182,18 +182,21 @@ class RunView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JoinRequest:
-    """A bank enters a run and says which contract and HE parameters it uses."""
+    """A bank enters a run and says which contract and HE parameters it uses, or why it does not enter (`declined`)."""
 
     run_id: str
     bank: str
     contract_fingerprint: str
     he_fingerprint: str
+    declined: str = ""
 
     def __post_init__(self) -> None:
         check_id("run id", self.run_id)
         check_id("bank id", self.bank)
         _check_digest("contract fingerprint", self.contract_fingerprint)
         _check_digest("HE fingerprint", self.he_fingerprint)
+        if len(self.declined) > MAX_DETAIL_CHARS or not (self.declined == "" or self.declined.isprintable()):
+            raise ProtocolViolation(f"a reason not to join must be at most {MAX_DETAIL_CHARS} printable characters")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -117,12 +117,15 @@ def demo(
     ] = None,
     out: Annotated[Path, typer.Option(help="Where everything goes.")] = Path(".demo"),
     keep: Annotated[bool, typer.Option("--keep", help="Leave Airflow and the aggregator running.")] = False,
+    broken_bank: Annotated[
+        bool, typer.Option("--broken-bank", help="Break one bank's feed: its quality gate must stop it.")
+    ] = False,
     trees: int = 60,
 ) -> None:
     """Show a whole consortium: banks with their Airflow DAGs, the neutral node, one model. Takes a few minutes."""
     from simulator.demo import run_demo
 
-    run_demo(data, out, keep=keep, trees=trees)
+    run_demo(data, out, keep=keep, trees=trees, broken_bank=broken_bank)
 
 
 @app.command()
@@ -151,6 +154,20 @@ def bench(
     bench_features(data_rows, repeats=repeats, out=out)
     if not data_only:
         run(out, banks=banks, rows=rows, features=features, trees=trees, repeats=repeats)
+
+
+@app.command("bench-risk")
+def bench_risk_(rows: int = 1_000_000, entities: int = 20_000, repeats: int = 3) -> None:
+    """Measure the shared-risk step (tables and windows) against a straightforward pandas version, as a ratio."""
+    from simulator.bench_risk import bench_risk
+
+    found = bench_risk(rows, entities, repeats)
+    screen.print(
+        f"shared risk, {rows:,} payments, {entities:,} counterparties: {found['seconds']:.2f} s, "
+        f"pandas {found['pandas_seconds']:.2f} s, ratio {found['ratio']:.2f}; {found['below_truth']} below the truth"
+    )
+    shares = ", ".join(f"{name} {share:.2%}" for name, share in found["share_off"].items())
+    screen.print(f"values that the sketch puts too high: {shares}")
 
 
 @app.command("bench-scaling")

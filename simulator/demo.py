@@ -42,7 +42,7 @@ screen = Console(width=None if Console().is_terminal else 120)
 _PATIENCE = 1500.0
 
 
-def run_demo(data: Path | None, out: Path, *, keep: bool, trees: int) -> None:
+def run_demo(data: Path | None, out: Path, *, keep: bool, trees: int, broken_bank: bool = False) -> None:
     """Run the whole story in `out` and print it.
 
     Args:
@@ -50,6 +50,7 @@ def run_demo(data: Path | None, out: Path, *, keep: bool, trees: int) -> None:
         out: everything the demo makes; what an earlier demo left there is removed.
         keep: leave Airflow and the aggregator running at the end.
         trees: boosting rounds.
+        broken_bank: break the last bank's feed, to show that its quality gate stops it and the others go on.
 
     Raises:
         LocalError: a step failed; the text names the DAG and task and ends with its log.
@@ -63,7 +64,11 @@ def run_demo(data: Path | None, out: Path, *, keep: bool, trees: int) -> None:
 
     events = _payments(data, out)
     banks = sorted(events)
+    broken = banks[-1] if broken_bank else None
     configs, consortium, settings = _configure(out, events, trees)
+    if broken:
+        _break_feed(events[broken])
+        screen.print(f"  [red]{broken}'s feed is broken[/]: nine in ten payments of its last ten days are missing")
     node = AggregatorProcess(out / "node", out / "certificates", port=_port(configs[banks[0]]))
     node.start()
     (out / "node" / "pid").write_text(str(node.pid))
@@ -89,7 +94,10 @@ def run_demo(data: Path | None, out: Path, *, keep: bool, trees: int) -> None:
             screen.print(f"  Airflow       {stack.url}  user {stack.username}  password {stack.password}")
             screen.print(f"  operator page {node.console}")
             rest.wait_for_dags(["consortium_run", *(f"bank_{b}_{d}" for b in banks for d in _BANK_DAGS)], timeout=120)
-            _orchestrate(rest, client, banks)
+            _orchestrate(rest, client, banks, broken)
+            if broken:
+                _show_gate(rest, client, out, broken)
+                banks.remove(broken)
             _show_results(out, configs, banks, settings)
             _show_alerts(out, banks[0])
             screen.print(f"\nmodel: {out / 'model.json'} (load it with xgboost.Booster)")
@@ -181,6 +189,7 @@ def _configure(out: Path, events: dict[str, Path], trees: int) -> tuple[dict[str
         "contract_fingerprint": contract.fingerprint,
         "params": {"n_estimators": trees, "max_depth": 6, "eta": 0.15, "max_bin": 64, "min_child_weight": 2.0},
         "train_until": until.isoformat(),
+        "data_until": last.date().isoformat(),
         "alert_budget": contract.alert_budget,
     }
     operator = operator_files(out / "certificates")
@@ -199,8 +208,30 @@ def _port(config: Path) -> int:
     return int(yaml.safe_load(config.read_text())["aggregator"]["address"].rpartition(":")[2])
 
 
-def _orchestrate(rest: AirflowRest, client: OperatorClient, banks: list[str]) -> None:
+def _break_feed(path: Path) -> None:
+    """Drop nine in ten rows of the last ten days: each row that is left is right, the feed is not."""
+    table = pd.read_parquet(path)
+    recent = table["event_time"] > table["event_time"].max() - pd.Timedelta(days=10)
+    kept = np.random.default_rng(0).random(len(table)) < 0.1
+    table[~recent | kept].to_parquet(path, index=False)
+
+
+def _show_gate(rest: AirflowRest, client: OperatorClient, out: Path, bank: str) -> None:
+    """What Airflow and the operator's page say about the bank that was stopped, and the bank's own report."""
+    view = client.get_run(client.list_runs(1)[0].run_id)
+    told = next(event.text for event in view.events if event.bank == bank and "does not join" in event.text)
+    ours = rest.failure(f"bank_{bank}_training", str(rest.runs(f"bank_{bank}_training", limit=1)[0]["dag_run_id"]))
+    reason = next((line for line in ours.splitlines() if "QualityGateClosed" in line), ours.splitlines()[0])
+    screen.print(f"  [red]{bank} was stopped at its gate[/], the others went on")
+    screen.print(f"    in its Airflow:  {reason.strip()[:400]}", highlight=False)
+    screen.print(f"    at the console:  {bank} {told}", highlight=False)
+    page = sorted((out / "work" / bank / "quality").glob("*.html"))[-1]
+    screen.print(f"    its own report:  {page}", highlight=False)
+
+
+def _orchestrate(rest: AirflowRest, client: OperatorClient, banks: list[str], broken: str | None) -> None:
     """Start the DAGs as a day would, and show how they go on."""
+    training = {bank: "failed" if bank == broken else "success" for bank in banks}
     screen.print("[bold]3[/] Airflow runs every bank's DAGs and the consortium's")
     consortium = rest.trigger("consortium_run")
     for bank in banks:
@@ -212,10 +243,11 @@ def _orchestrate(rest: AirflowRest, client: OperatorClient, banks: list[str]) ->
             views = client.list_runs(1)
             live.update(_progress(states, views[0] if views else None, banks))
             failed = [(dag, run) for dag, (run, state) in states.items() if state == "failed"]
+            failed = [(dag, run) for dag, run in failed if dag != f"bank_{broken}_training"]
             if failed:
                 raise LocalError(rest.failure(*failed[0]))
             if rest.state("consortium_run", consortium) == "success" and all(
-                states.get(f"bank_{bank}_training", ("", ""))[1] == "success" for bank in banks
+                states.get(f"bank_{bank}_training", ("", ""))[1] == end for bank, end in training.items()
             ):
                 break
             if time.monotonic() > deadline:
@@ -224,7 +256,10 @@ def _orchestrate(rest: AirflowRest, client: OperatorClient, banks: list[str]) ->
     view = client.get_run(views[0].run_id)
     screen.print(_progress(states, view, banks))
     screen.print(f"  run {view.run_id}: {view.phase}, {view.bytes_received / 1e6:.0f} MB of ciphertext added")
-    scoring = {bank: rest.trigger(f"bank_{bank}_scoring") for bank in banks}
+    for event in view.events:
+        if "shared risk" in event.text and event.bank == view.joined[0]:
+            screen.print(f"  {event.bank} {event.text}", highlight=False)
+    scoring = {bank: rest.trigger(f"bank_{bank}_scoring") for bank in banks if bank != broken}
     for bank, run in scoring.items():
         if rest.wait(f"bank_{bank}_scoring", run, timeout=300) != "success":
             raise LocalError(rest.failure(f"bank_{bank}_scoring", run))

@@ -12,6 +12,7 @@ from bank_node.boosting.binning import (
     cuts_from_bytes,
     cuts_to_bytes,
     global_bins,
+    grid_counts,
 )
 from bank_node.boosting.errors import BoostingError, ParameterError, RowError, SumError
 from bank_node.boosting.export import export_booster, export_booster_ubj
@@ -39,6 +40,7 @@ __all__ = [
     "export_booster",
     "export_booster_ubj",
     "global_bins",
+    "grid_counts",
     "leaf_of_rows",
     "predict_margin",
     "sigmoid",

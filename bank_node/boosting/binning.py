@@ -28,6 +28,7 @@ __all__ = [
     "cuts_from_bytes",
     "cuts_to_bytes",
     "global_bins",
+    "grid_counts",
     "quantile_cuts",
 ]
 
@@ -270,6 +271,19 @@ def global_bins(
         n_positive_total=n_positive,
         feature_names=None if feature_names is None else tuple(feature_names),
     )
+
+
+def grid_counts(
+    columns: npt.NDArray[np.float32], grids: Sequence[npt.NDArray[np.float64]]
+) -> list[npt.NDArray[np.int64]]:
+    """Counts of each feature's values as `global_bins` takes them: missing first, then the cells of its grid."""
+    columns = _checked_columns(np.ascontiguousarray(columns), len(grids))
+    found = []
+    for feature, grid in enumerate(_grid_edges(number, grid) for number, grid in enumerate(grids)):
+        counts = np.zeros(grid.size + 2, dtype=np.int64)
+        _count_cells(columns, feature, _padded(grid), counts)
+        found.append(counts)
+    return found
 
 
 def _grid_edges(feature: int, grid: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:

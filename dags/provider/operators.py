@@ -239,7 +239,7 @@ class BankStepOperator(BaseOperator):
     """Runs one step of a bank's pipeline and returns its small result.
 
     Args:
-        step: One of ``extract``, ``train``, ``evaluate``, ``register``, ``score``, ``purge``; a function of
+        step: One of ``extract``, ``gate``, ``train``, ``evaluate``, ``register``, ``score``, ``purge``; a function of
             `bank_node.pipeline`.
         config_path: Path of the bank's config; templated.
         run_id: The run, for the steps that belong to one; templated.
@@ -251,6 +251,7 @@ class BankStepOperator(BaseOperator):
     #: Step → whether it takes a run id.
     STEPS: ClassVar[Mapping[str, bool]] = {
         "extract": False,
+        "gate": True,
         "train": True,
         "evaluate": True,
         "register": True,

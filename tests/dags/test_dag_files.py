@@ -42,7 +42,8 @@ def test_dagbag_has_every_dag_and_no_error(dagbag: Any) -> None:
 def test_training_chain(dagbag: Any) -> None:
     dag = dagbag.dags["bank_alpha_training"]
     assert _edges(dag) == {
-        ("wait_for_open_run", "join_and_train"),
+        ("wait_for_open_run", "quality_gate"),
+        ("quality_gate", "join_and_train"),
         ("join_and_train", "evaluate"),
         ("evaluate", "register"),
     }

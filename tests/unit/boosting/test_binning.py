@@ -5,7 +5,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bank_node.boosting import BoostingError, RowError, SumError, bin_rows, cuts_from_bytes, cuts_to_bytes, global_bins
+from bank_node.boosting import (
+    BoostingError,
+    RowError,
+    SumError,
+    bin_rows,
+    cuts_from_bytes,
+    cuts_to_bytes,
+    global_bins,
+    grid_counts,
+)
 from bank_node.boosting.binning import bin_rows_naive, quantile_cuts
 from tests.unit.boosting.lockstep import run_banks
 from tests.unit.boosting.samples import alone, grids, make_rows
@@ -105,3 +114,15 @@ def test_an_impossible_sum_is_refused() -> None:
 
     with pytest.raises(SumError, match="step bins/0/0"):
         global_bins(x, y, grids(6), 8, tampered)
+
+
+def test_grid_counts_are_those_of_the_binning_step() -> None:
+    x, y = make_rows(300, missing=0.1)
+    seen = []
+
+    def watched(step: str, vector: np.ndarray) -> np.ndarray:
+        seen.append(vector)
+        return vector
+
+    global_bins(x, y, grids(6), 16, watched)
+    assert np.array_equal(np.concatenate(grid_counts(x, grids(6))), seen[0][2:])

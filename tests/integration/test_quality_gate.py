@@ -1,0 +1,101 @@
+"""The gate: a bank with a broken feed is stopped with the reason, at its own side and at the node; the others go on."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from bank_node import pipeline
+from bank_node.config import load_config
+from bank_node.plan import RunPlan
+from features import load_contract
+from protocol.errors import ProtocolViolation, QualityGateClosed
+from protocol.messages import JoinRequest
+from simulator.generator import GeneratorSettings, generate
+from tests.conftest import BANKS, Node, in_parallel
+from tests.integration.test_contracts import configure
+
+CONTRACT = load_contract()
+
+
+@pytest.fixture
+def configs(node: Node, tmp_path: Path) -> dict[str, Path]:
+    made = generate(GeneratorSettings(banks=3, customers=150, merchants=60, days=80, seed=3), tmp_path / "data")
+    events = dict(zip(BANKS, made.events.values(), strict=True))
+    table = pd.read_parquet(events[BANKS[2]])
+    early = table["event_time"] < table["event_time"].max() - pd.Timedelta(days=9)
+    table[early | (table.index % 20 == 0)].to_parquet(events[BANKS[2]], index=False)
+    found = {bank: configure(node, bank, events[bank], "gated") for bank in BANKS}
+    for config in found.values():
+        pipeline.extract(config, log=lambda _: None)
+    return found
+
+
+def opened(node: Node, minimum: int, **plan: object) -> str:
+    parameters = RunPlan(params={"n_estimators": 2, "max_depth": 3}, **plan).to_json()
+    return node.open(
+        contract_fingerprint=CONTRACT.fingerprint, parameters_json=parameters, minimum_roster=minimum, rounds=2
+    )
+
+
+def two_banks(configs: dict[str, Path]) -> None:
+    for config in configs.values():
+        config.write_text(config.read_text() + "minimum_roster: 2\n")
+
+
+def test_a_broken_feed_is_stopped_and_the_others_go_on(node: Node, configs: dict[str, Path]) -> None:
+    two_banks(configs)
+    run = opened(node, 2)
+
+    def take_part(bank: str) -> dict:
+        try:
+            pipeline.gate(configs[bank], run, log=lambda _: None)
+        except QualityGateClosed as closed:
+            return {"closed": str(closed)}
+        return pipeline.train(configs[bank], run, log=lambda _: None)
+
+    found = in_parallel(BANKS, take_part)
+    broken = found.pop(BANKS[2])
+    assert "does not join run" in broken["closed"] and "of the last 14 days have a volume" in broken["closed"]
+    assert len({result["model_sha256"] for result in found.values()}) == 1
+    with node.operator() as operator:
+        view = operator.get_run(run)
+    told = [event.text for event in view.events if event.bank == BANKS[2]]
+    assert told == ["does not join: data quality gate: volume"], "the rule, and no count"
+    ended = [event.text for event in view.events if event.text.startswith("ended BINNING")]
+    assert len(ended) == 2 and all("shared risk: " in text and "drift (largest PSI): " in text for text in ended)
+    assert len({text.partition("all banks read ")[2].partition(";")[0] for text in ended}) == 1
+    assert " rows, 0 quarantined" in ended[0]
+    folder = load_config(configs[BANKS[0]])
+    drift = json.loads((folder.run_dir(run) / "drift.json").read_text())
+    assert set(drift["consortium"]) == set(CONTRACT.feature_names) == set(drift["own_past"])
+
+    quality = load_config(configs[BANKS[2]]).work_dir / "quality"
+    report = json.loads(next(quality.glob("*.json")).read_text())
+    assert report["passed"] is False and len(report["days"]) == 80
+    page = next(quality.glob("*.html")).read_text()
+    assert "The gate is closed: data quality gate: volume." in page and page.count("<svg") >= 3
+
+
+def test_with_too_few_banks_left_the_run_ends_at_once(node: Node, configs: dict[str, Path]) -> None:
+    run = opened(node, 3)
+    with pytest.raises(QualityGateClosed):
+        pipeline.gate(configs[BANKS[2]], run, log=lambda _: None)
+    with node.operator() as operator:
+        assert operator.get_run(run).phase == "ENROLLING", "the others have not answered"
+    for bank in BANKS[:2]:
+        assert pipeline.gate(configs[bank], run, log=lambda _: None)["passed"]
+
+
+def test_a_stale_feed_is_stopped_where_the_run_says_until_when(node: Node, configs: dict[str, Path]) -> None:
+    run = opened(node, 3, data_until="2026-06-01")
+    with pytest.raises(QualityGateClosed, match="the newest payment is of 2026-03-25, 68 days before 2026-06-01"):
+        pipeline.gate(configs[BANKS[0]], run, log=lambda _: None)
+
+
+def test_a_reason_of_a_peer_is_bounded() -> None:
+    digest = "0" * 64
+    for text in ("x" * 3000, "two\nlines", "\x1b[31m"):
+        with pytest.raises(ProtocolViolation):
+            JoinRequest(run_id="r", bank="b", contract_fingerprint=digest, he_fingerprint=digest, declined=text)
