@@ -88,6 +88,18 @@ def test_the_command_prints_one_line_and_exits_2(bank: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    "damage", [lambda b: b[:-50], lambda b: b"", lambda b: b"\x00" * 1000], ids=["cut", "empty", "zeros"]
+)
+def test_a_broken_feed_is_one_line_and_exit_code_2(bank: Path, damage) -> None:
+    path = load_config(bank).events
+    path.write_bytes(damage(path.read_bytes()))
+    command = [sys.executable, "-m", "bank_node", "extract", "--config", str(bank)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("error: File ") and path.name in done.stderr
+
+
 def test_an_unreachable_aggregator_is_named(bank: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bank_node.client._LONGEST_PAUSE", 0.1)
     client = pipeline._client(load_config(bank), patience_seconds=0.3)

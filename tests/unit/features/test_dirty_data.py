@@ -458,6 +458,26 @@ def test_no_damage_to_a_csv_file_loses_a_line(tmp_path: Path, data: st.DataObjec
         assert done.rows == len(filled)
 
 
+def test_a_customer_s_initiation_is_outgoing(tmp_path: Path) -> None:
+    one = (
+        "<CdtTrfTxInf><PmtId><InstrId>{n}</InstrId><EndToEndId>NOTPROVIDED</EndToEndId></PmtId>"
+        '<Amt><InstdAmt Ccy="CHF">{n}.00</InstdAmt></Amt>'
+        "<CdtrAgt><FinInstnId><BICFI>BBBBFRPP</BICFI></FinInstnId></CdtrAgt>"
+        "<CdtrAcct><Id><IBAN>FR{n}</IBAN></Id></CdtrAcct></CdtTrfTxInf>"
+    )
+    head = "<GrpHdr><MsgId>M</MsgId><CreDtTm>2024-01-05T10:00:00+01:00</CreDtTm><NbOfTxs>2</NbOfTxs></GrpHdr>"
+    group = "<PmtInf><ReqdExctnDt><Dt>2024-01-06</Dt></ReqdExctnDt><DbtrAcct><Id><IBAN>CH1</IBAN></Id></DbtrAcct>"
+    body = group + one.format(n=1) + "</PmtInf>" + group.replace("CH1", "CH2") + one.format(n=2) + "</PmtInf>"
+    path = tmp_path / "pain.xml"
+    path.write_text(f"<Document><CstmrCdtTrfInitn>{head}{body}</CstmrCdtTrfInitn></Document>")
+    found = [each for batch in transfers(path, [OUR_BANK]) for each in batch]
+    common = ("2024-01-05T10:00:00+01:00", "2024-01-06")
+    assert found == [
+        ("M", "1", "NOTPROVIDED", *common, "1.00", "CHF", "out", "CH1", "FR1", "BBBBFRPP", None),
+        ("M", "2", "NOTPROVIDED", *common, "2.00", "CHF", "out", "CH2", "FR2", "BBBBFRPP", None),
+    ]
+
+
 def test_one_bad_file_among_good_ones_is_named(tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.mkdir()

@@ -203,7 +203,7 @@ def test_any_history_of_deliveries_and_crashes_ends_in_the_full_extraction(
 
 
 @pytest.mark.slow
-@settings(max_examples=400, **SLOW)
+@settings(max_examples=150, **SLOW)
 @given(delivered=files, history=steps, versioned=st.booleans())
 def test_many_histories_end_in_the_full_extraction(
     delivered: dict[str, list[Row]], history: list[Any], versioned: bool
@@ -276,6 +276,18 @@ def test_only_what_changed_is_made_again(tmp_path: Path) -> None:
     deliver(source, "g", [at(9, 30)])
     newer, _ = extracted(source, store)
     assert newer.built == newer.merged == ((START + timedelta(days=30)).date(),)
+
+
+@pytest.mark.parametrize("days", [0, 5], ids=["the same day", "another day"])
+def test_a_correction_without_a_label_keeps_the_label(days: int, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    deliver(source, "f0", [at(0, 0, is_fraud=1.0)])
+    corrected_row = at(0, days, amount=77.0, is_fraud=None, label_time=None)
+    deliver(source, "f1", [corrected_row])
+    _, table = extracted(source, tmp_path / "store")
+    assert (table["amount"].tolist(), table["is_fraud"].tolist()) == ([77.0], [1.0])
+    assert table["label_time"][0] == max(START + timedelta(days=3), corrected_row["event_time"])
 
 
 def test_a_touched_file_is_read_again_and_builds_nothing(tmp_path: Path) -> None:
