@@ -47,7 +47,7 @@ def bench_risk(rows: int = 1_000_000, entities: int = 20_000, repeats: int = 3) 
 
     def ours() -> dict[str, np.ndarray]:
         tables = np.concatenate(
-            [day_tables(facts, kind, start, min(10, _DAYS + 10)) for start in range(_FIRST, _FIRST + _DAYS + 10, 10)]
+            [day_tables(facts, kind, start, 10) for start in range(_FIRST, _FIRST + _DAYS + 10, 10)]
         )
 
         def read(kind: EntityKind, start: int, days: int) -> np.ndarray:

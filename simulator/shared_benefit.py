@@ -19,7 +19,8 @@ import xgboost
 
 from bank_node.evaluation import rank_metrics
 from features import extract_features, load_contract, time_split
-from features.contract import DataContract
+from features.catalogue import CATALOGUE
+from features.contract import DataContract, FeatureSpec
 from features.shared_risk import (
     SHARED_FEATURES,
     EntityKind,
@@ -31,6 +32,7 @@ from features.shared_risk import (
     shared_features,
     tokens_of,
 )
+from protocol.errors import ConfigError
 from simulator.generator import GeneratorSettings, generate
 
 __all__ = ["Figures", "compare", "consortium_features", "plant_merchants"]
@@ -136,6 +138,17 @@ def plant_merchants(
     return made, planted
 
 
+def with_own_reports(contract: DataContract) -> DataContract:
+    """The contract with the counterparty's known frauds as a bank by itself counts them: a fair "without"."""
+    grid = next(feature.grid for feature in contract.features if feature.name == "shared_counterparty_frauds_30d")
+    more = tuple(
+        FeatureSpec(name=name, description=CATALOGUE[name].description, grid=grid)
+        for name in ("counterparty_fraud_count_7d", "counterparty_fraud_count_30d")
+        if name not in contract.feature_names
+    )
+    return contract.model_copy(update={"features": (*contract.features, *more)})
+
+
 def compare(
     paths: Mapping[str, Path], spec: SharedRiskSpec, targeted: set[str], *, train_share: float = _TRAIN_SHARE
 ) -> dict[str, Figures]:
@@ -147,8 +160,8 @@ def compare(
         targeted: ids of the payments whose recall is told apart.
         train_share: of the days, from the first on.
     """
-    contract = load_contract(None)
-    names = [name for name in contract.feature_names if name not in SHARED_FEATURES]
+    contract = with_own_reports(load_contract(None))
+    names = list(contract.local_names)
     events = {bank: read_events(path, contract) for bank, path in paths.items()}
     shared = consortium_features(events, spec)
     local = {bank: extract_features(contract, path) for bank, path in paths.items()}
@@ -214,6 +227,8 @@ def main(arguments: Iterable[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, help="the folder of card_payments; without it, payments are generated")
     options = parser.parse_args(arguments)
     spec = load_contract(None).shared_risk
+    if spec is None:
+        raise ConfigError("the packaged contract shares nothing")
     rows: list[dict[str, Any]] = []
     for seed in options.seeds:
         with tempfile.TemporaryDirectory() as name:
