@@ -9,7 +9,45 @@ import xgboost
 
 from bank_node.boosting import BoostingParameters
 
-__all__ = ["train_champion"]
+__all__ = ["feature_types", "rate_schedule", "train_champion", "xgboost_settings"]
+
+
+#: Parameters that XGBoost has under the same name and takes with the same meaning.
+_SHARED = (
+    "max_depth", "max_leaves", "grow_policy", "reg_lambda", "reg_alpha", "gamma", "min_child_weight",
+    "max_delta_step", "scale_pos_weight", "max_bin", "seed", "subsample", "colsample_bytree", "colsample_bylevel",
+    "colsample_bynode", "max_cat_to_onehot", "max_cat_threshold",
+)  # fmt: skip
+
+
+def xgboost_settings(params: BoostingParameters) -> dict[str, Any]:
+    """What `xgboost.train` takes of the run's parameters; constraints by feature name, only where there are any.
+
+    Not among them are the number of trees, the learning-rate schedule, early stopping and which features are
+    categorical: those are arguments of training or of the matrix. XGBoost draws its own samples from the seed.
+    """
+    settings: dict[str, Any] = {name: getattr(params, name) for name in _SHARED}
+    # Not "eta": XGBoost's learning-rate callback sets the other name, and eta would win.
+    settings["learning_rate"] = params.rate(0)
+    if params.base_score is not None:
+        settings["base_score"] = params.base_score
+    if params.monotone_constraints:
+        settings["monotone_constraints"] = dict(params.monotone_constraints)
+    if params.interaction_constraints:
+        settings["interaction_constraints"] = [list(group) for group in params.interaction_constraints]
+    return settings | {"tree_method": "hist", "objective": "binary:logistic", "verbosity": 0}
+
+
+def feature_types(params: BoostingParameters, feature_names: Sequence[str]) -> list[str]:
+    """XGBoost's type of each feature: ``c`` for categories, ``float`` for the others."""
+    return ["c" if name in params.categorical_features else "float" for name in feature_names]
+
+
+def rate_schedule(params: BoostingParameters) -> list[xgboost.callback.TrainingCallback]:
+    """The callback that gives each tree its learning rate: XGBoost asks after a tree, for the one that comes next."""
+    if not params.learning_rates:
+        return []
+    return [xgboost.callback.LearningRateScheduler(lambda index: params.rate(index + 1))]
 
 
 def train_champion(
@@ -18,18 +56,24 @@ def train_champion(
     params: BoostingParameters,
     feature_names: Sequence[str],
     threads: int = 1,
+    weights: npt.NDArray[np.float32] | None = None,
 ) -> xgboost.Booster | None:
-    """Train XGBoost (``hist``) with the run's parameters on the given rows; None when there is no fraud to learn."""
+    """Train XGBoost (``hist``) with the run's parameters on the given rows; None when there is no fraud to learn.
+
+    It trains all ``n_estimators`` trees: a bank alone has no validation rows of the others to stop early on.
+    """
     if not 0 < int(np.count_nonzero(labels)) < len(labels):
         return None
-    settings = params.to_mapping()
-    rounds = int(settings.pop("n_estimators"))
-    for ours in ("xgboost_arithmetic", "histogram_layout"):  # XGBoost follows its own
-        settings.pop(ours, None)
-    if settings.get("base_score") is None:
-        settings.pop("base_score", None)
-    settings |= {"tree_method": "hist", "objective": "binary:logistic", "nthread": threads, "verbosity": 0}
     matrix = xgboost.QuantileDMatrix(
-        columns, label=labels, feature_names=list(feature_names), max_bin=params.max_bin, nthread=threads
+        columns,
+        label=labels,
+        weight=weights,
+        feature_names=list(feature_names),
+        feature_types=feature_types(params, feature_names),
+        enable_categorical=True,
+        max_bin=params.max_bin,
+        nthread=threads,
     )
-    return xgboost.train(settings, matrix, num_boost_round=rounds)
+    return xgboost.train(
+        xgboost_settings(params) | {"nthread": threads}, matrix, params.n_estimators, callbacks=rate_schedule(params)
+    )

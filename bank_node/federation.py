@@ -18,20 +18,26 @@ import numpy.typing as npt
 from bank_node.boosting import (
     BoostingParameters,
     Cuts,
+    ReadModel,
     Tree,
     bin_rows,
     cuts_from_bytes,
     cuts_to_bytes,
     export_booster,
     global_bins,
+    kept_trees,
     predict_margin,
+    read_booster,
+    stops,
     train_trees,
     trees_to_bytes,
 )
+from bank_node.boosting.stopping import Judge
 from bank_node.checkpoint import TreeFile
 from bank_node.evaluation import RankingMetrics, rank_metrics, secure_metrics
 from bank_node.files import write_atomic
-from protocol.errors import RosterChanged
+from bank_node.validation import ValidationJudge
+from protocol.errors import LocalError, RosterChanged
 from protocol.field import HALF
 from protocol.run_state import Phase
 
@@ -87,10 +93,19 @@ class Consortium(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BankRows:
-    """One bank's rows: float32 (n, features) row-major with NaN for missing, and labels (n,) 0 or 1."""
+    """One bank's rows.
+
+    Attributes:
+        columns: float32 (n, features), row-major, NaN for missing.
+        labels: uint8 (n,), 0 or 1.
+        weights: float32 (n,), how much a row counts in training; None where each counts 1.
+        keys: uint64 (n,), from `row_keys` of the rows' ids; None where no rows are to be sampled.
+    """
 
     columns: Floats
     labels: npt.NDArray[np.uint8]
+    weights: Floats | None = None
+    keys: npt.NDArray[np.uint64] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,12 +154,31 @@ def train_model(
     log: Log,
     *,
     beginning: Beginning = Beginning(),  # noqa: B008  frozen
+    validation: BankRows | None = None,
+    warm: bytes = b"",
 ) -> FederatedModel:
     """Bins, then boosting in lockstep; checkpoints in `run_dir` after every round, and goes on from them.
 
+    Args:
+        rows: the bank's own, may be none.
+        feature_names: names of the columns.
+        grids: the fine grid of each feature, from the data contract.
+        params: the run's.
+        consortium: the other banks.
+        run_dir: where the run's files are kept.
+        log: told of progress.
+        validation: rows not trained on, for early stopping; may be none here as long as other banks have some.
+        warm: the released model that `params.warm_start` names.
+
     Returns:
         The model, byte-identical at every bank.
+
+    Raises:
+        ParameterError: the parameters name a feature that is not trained on.
+        LocalError: the model to go on from is missing, or has other features.
     """
+    params.check_features(feature_names)
+    before = _read_warm(params, warm, feature_names)
     frauds = int(np.count_nonzero(rows.labels))
     if frauds == 0:
         log(f"warning: none of this bank's {len(rows.labels)} training rows is a fraud; it still helps with the others")
@@ -164,8 +198,17 @@ def train_model(
                 seen.append((vector, consortium.secure_sum(step, vector)))
                 return seen[-1][1]
 
-            step = f"bins/{beginning.unit}/0"
-            found = global_bins(rows.columns, rows.labels, grids, params.max_bin, counting, step=step)
+            found = global_bins(
+                rows.columns,
+                rows.labels,
+                grids,
+                params.max_bin,
+                counting,
+                feature_names=feature_names,
+                step=f"bins/{beginning.unit}/0",
+                categorical=[name in params.categorical_features for name in feature_names],
+                weights=rows.weights,
+            )
             detail = beginning.on_bins(*seen[0])
             consortium.commit("bins", hashlib.sha256(cuts_to_bytes(found)).hexdigest())
             write_atomic(bins_path, cuts_to_bytes(found))
@@ -192,11 +235,23 @@ def train_model(
             log(f"boosting round {index + 1} of {params.n_estimators} ({perf_counter() - started:.1f} s)")
 
     binned = bin_rows(rows.columns, cuts)
-    base_score = cuts.base_score(params)
+    base_score = cuts.base_score(params) if before is None else before.base_score
+
+    def margins_before(columns: Floats) -> npt.NDArray[np.float32]:
+        return predict_margin(() if before is None else before.trees, columns, base_score)
+
+    def judge() -> Judge | None:
+        if not params.early_stopping_rounds:
+            return None
+        judged = validation or BankRows(columns=rows.columns[:0], labels=rows.labels[:0])
+        start = margins_before(judged.columns)
+        found = ValidationJudge(judged.columns, judged.labels, start, params.eval_metric, consortium.secure_sum)
+        found.follow(kept)
+        return found
 
     def boost() -> list[Tree]:
-        if len(kept) == params.n_estimators:
-            return list(kept)
+        if len(kept) == params.n_estimators or stops(kept, params):
+            return kept_trees(kept, params)
         consortium.rewind(f"train/{len(kept)}" if kept else "bins")
         return train_trees(
             binned,
@@ -208,19 +263,26 @@ def train_model(
             base_score=base_score,
             resume=list(kept),
             on_round=on_round,
+            weights=rows.weights,
+            row_keys=rows.keys,
+            start=None if before is None else margins_before(rows.columns),
+            judge=judge(),
         )
 
     try:
         trees = whatever_the_roster(consortium, boost, log)
     finally:
         file.close()
+    if len(trees) < len(kept):
+        log(f"stopped early: {params.eval_metric} was best after tree {len(trees)} of {len(kept)}")
+    trees = [*(() if before is None else before.trees), *trees]
     model_json = export_booster(trees, cuts, params, list(feature_names), base_score)
     model = FederatedModel(trees=trees, cuts=cuts, base_score=base_score, model_json=model_json, seconds=seconds)
     write_atomic(run_dir / "model.json", model_json)
 
     def agree_on_model() -> None:
         if not consortium.reported(Phase.TRAINING):
-            consortium.rewind(f"train/{len(trees)}")
+            consortium.rewind(f"train/{len(kept)}")
             consortium.commit("model", model.sha256)
             consortium.report(Phase.TRAINING, model.sha256)
 
@@ -228,6 +290,20 @@ def train_model(
     seconds["training"] = perf_counter() - started
     log(f"model {model.sha256[:12]}: {len(trees)} trees, the same at every bank")
     return model
+
+
+def _read_warm(params: BoostingParameters, warm: bytes, feature_names: Sequence[str]) -> ReadModel | None:
+    """The model to go on from, if any."""
+    if not params.warm_start:
+        return None
+    if hashlib.sha256(warm).hexdigest() != params.warm_start:
+        raise LocalError(f"the run goes on from model {params.warm_start[:12]}, which this bank does not have")
+    found = read_booster(warm)
+    if found.feature_names != tuple(feature_names):
+        raise LocalError(f"model {params.warm_start[:12]} has other features than this run")
+    if set(found.categorical_features) != set(params.categorical_features):
+        raise LocalError(f"model {params.warm_start[:12]} has other categorical features than this run")
+    return found
 
 
 def whatever_the_roster(consortium: Consortium, work: Callable[[], T], log: Log) -> T:

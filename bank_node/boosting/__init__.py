@@ -16,10 +16,21 @@ from bank_node.boosting.binning import (
 )
 from bank_node.boosting.errors import BoostingError, ParameterError, RowError, SumError
 from bank_node.boosting.export import export_booster, export_booster_ubj
-from bank_node.boosting.gradients import estimate_base_score, sigmoid
+from bank_node.boosting.gradients import estimate_base_score, logistic_losses, sigmoid
 from bank_node.boosting.grower import train_trees
 from bank_node.boosting.parameters import BoostingParameters
-from bank_node.boosting.trees import Tree, add_tree, leaf_of_rows, predict_margin, trees_from_bytes, trees_to_bytes
+from bank_node.boosting.reading import ReadModel, read_booster
+from bank_node.boosting.sampling import row_keys
+from bank_node.boosting.stopping import kept_trees, stops
+from bank_node.boosting.trees import (
+    Tree,
+    add_tree,
+    add_trees,
+    leaf_of_rows,
+    predict_margin,
+    trees_from_bytes,
+    trees_to_bytes,
+)
 from bank_node.boosting.warm_up import warm_up
 
 __all__ = [
@@ -47,5 +58,12 @@ __all__ = [
     "train_trees",
     "trees_from_bytes",
     "trees_to_bytes",
+    "ReadModel",
+    "read_booster",
+    "row_keys",
+    "kept_trees",
+    "stops",
+    "add_trees",
+    "logistic_losses",
     "warm_up",
 ]

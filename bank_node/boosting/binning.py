@@ -2,19 +2,20 @@
 
 A contract fixes a fine grid of cells for each feature. The banks sum how many rows fall in each cell, and
 every bank picks the same quantile cuts from the same totals. Bin b of a feature with cuts c holds the values
-c[b-1] <= x < c[b], the first bin reaching down and the last one up without end.
+c[b-1] <= x < c[b], the first bin reaching down and the last one up without end. A categorical feature has a bin
+for each category number instead, up to the largest that any bank has.
 """
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
 from bank_node.boosting.archive import pack_arrays, unpack_arrays
 from bank_node.boosting.errors import BoostingError, RowError, SumError
-from bank_node.boosting.gradients import estimate_base_score
+from bank_node.boosting.gradients import WEIGHT_BITS, estimate_base_score
 from bank_node.boosting.kernels import kernel
 from bank_node.boosting.parameters import MAX_BINS, BoostingParameters
 
@@ -25,6 +26,7 @@ __all__ = [
     "bin_rows",
     "bin_rows_naive",
     "check_labels",
+    "check_weights",
     "cuts_from_bytes",
     "cuts_to_bytes",
     "global_bins",
@@ -37,6 +39,9 @@ SecureSum = Callable[[str, npt.NDArray[np.int64]], npt.NDArray[np.int64]]
 
 _LARGEST = np.finfo(np.float32).max
 _CHECKED_ROWS = 1 << 16
+MAX_CATEGORIES = MAX_BINS - 1
+"""Categories of a feature: as many as there are bins besides the missing one."""
+_LARGEST_WEIGHT = 2.0**20
 _BLOCK = 256
 """Values searched together; their scratch stays in the innermost cache."""
 
@@ -51,6 +56,9 @@ class Cuts:
         n_rows_total: Rows of all banks.
         n_positive_total: Rows with label 1 of all banks.
         feature_names: Names, or None.
+        categorical: bool (f,), whether a feature's bins are categories; by default none is.
+        weight_total: Weight of all banks' rows, in units of 2**-`WEIGHT_BITS`; by default each row weighs 1.
+        weight_positive_total: Weight of those with label 1.
     """
 
     values: tuple[npt.NDArray[np.float32], ...]
@@ -58,9 +66,19 @@ class Cuts:
     n_rows_total: int
     n_positive_total: int
     feature_names: tuple[str, ...] | None = None
+    categorical: npt.NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, dtype=np.bool_))
+    weight_total: int = -1
+    weight_positive_total: int = -1
 
     def __post_init__(self) -> None:
-        """Checks shapes and order of the cuts."""
+        """Checks shapes and order of the cuts, and fills in what was left to its default."""
+        if not self.categorical.size:
+            object.__setattr__(self, "categorical", np.zeros(len(self.values), dtype=np.bool_))
+        for weight, rows in (("weight_total", self.n_rows_total), ("weight_positive_total", self.n_positive_total)):
+            if getattr(self, weight) < 0:
+                object.__setattr__(self, weight, rows << WEIGHT_BITS)
+        if self.categorical.shape != (len(self.values),):
+            raise BoostingError(f"{len(self.values)} features have cuts but {self.categorical.size} category marks")
         if self.has_missing.shape != (len(self.values),):
             raise BoostingError(f"{len(self.values)} features have cuts but {self.has_missing.size} missing marks")
         if self.feature_names is not None and len(self.feature_names) != len(self.values):
@@ -88,7 +106,17 @@ class Cuts:
 
     def base_score(self, parameters: BoostingParameters) -> float:
         """The probability training starts from, see `estimate_base_score`."""
-        return estimate_base_score(parameters, self.n_rows_total, self.n_positive_total)
+        unit = 2.0**-WEIGHT_BITS
+        return estimate_base_score(parameters, self.weight_total * unit, self.weight_positive_total * unit)
+
+    @property
+    def total_weight(self) -> int:
+        """Weight of all banks' rows, rounded up."""
+        return -(-self.weight_total >> WEIGHT_BITS)
+
+    def name(self, feature: int) -> str:
+        """What to call a feature in a message."""
+        return self.feature_names[feature] if self.feature_names else str(feature)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -144,6 +172,26 @@ def check_labels(labels: npt.ArrayLike, n_rows: int) -> npt.NDArray[np.uint8]:
             "train on rows with known labels only"
         )
     return np.ascontiguousarray(given, dtype=np.uint8)
+
+
+def check_weights(weights: npt.ArrayLike | None, n_rows: int) -> npt.NDArray[np.float32] | None:
+    """Weights as float32 (n,), or None where each row weighs 1.
+
+    Raises:
+        RowError: When the number of weights is not `n_rows`, or one is negative, not finite or above 2**20.
+    """
+    if weights is None:
+        return None
+    given = np.ascontiguousarray(weights, dtype=np.float32)
+    if given.shape != (n_rows,):
+        raise RowError(f"weights have shape {given.shape}, expected ({n_rows},)")
+    bad = ~((given >= 0) & (given <= _LARGEST_WEIGHT))
+    if bad.any():
+        raise RowError(
+            f"{int(bad.sum())} of {n_rows} weights are negative, missing or above {_LARGEST_WEIGHT:g}, the first in "
+            f"row {int(np.argmax(bad))}"
+        )
+    return given
 
 
 def quantile_cuts(
@@ -222,6 +270,8 @@ def global_bins(
     secure_sum: SecureSum,
     *,
     feature_names: Sequence[str] | None = None,
+    categorical: Sequence[bool] | None = None,
+    weights: npt.ArrayLike | None = None,
     step: str = "bins/0/0",
 ) -> Cuts:
     """Agrees on the bins of all features with the other banks, in one secure sum.
@@ -233,36 +283,49 @@ def global_bins(
         max_bin: Most bins of a feature, 2 to 255.
         secure_sum: The sum over the banks.
         feature_names: Names to carry in the result.
+        categorical: Which features are category numbers, 0 to 253; their grids and `max_bin` are not used.
+        weights: Weights of the rows, or None where each weighs 1. Bins hold equally many rows, not equal weight.
         step: Name of the step.
 
     Returns:
         The same cuts at every bank. A feature whose present values share one cell gets no cut.
 
     Raises:
-        RowError: For values that are infinite or labels that are not 0 or 1.
+        RowError: For values that are infinite, labels that are not 0 or 1, bad weights or category numbers.
         SumError: When the summed counts contradict one another.
     """
     columns = _checked_columns(np.asarray(columns), len(grids))
     marks = check_labels(labels, columns.shape[0])
     if not 2 <= max_bin <= MAX_BINS:
         raise BoostingError(f"max_bin must be between 2 and {MAX_BINS}, got {max_bin}")
-    edges = [_grid_edges(feature, grid) for feature, grid in enumerate(grids)]
-    starts = 2 + np.concatenate(([0], np.cumsum([grid.size + 2 for grid in edges]))).astype(np.int64)
+    masses = check_weights(weights, columns.shape[0])
+    kinds = np.zeros(len(grids), dtype=np.bool_) if categorical is None else np.asarray(categorical, dtype=np.bool_)
+    _check_categories(columns, kinds, feature_names)
+    edges = [
+        np.arange(1, MAX_CATEGORIES, dtype=np.float32) if kinds[feature] else _grid_edges(feature, grid)
+        for feature, grid in enumerate(grids)
+    ]
+    starts = 4 + np.concatenate(([0], np.cumsum([grid.size + 2 for grid in edges]))).astype(np.int64)
     vector = np.zeros(int(starts[-1]), dtype=np.int64)
-    vector[0] = columns.shape[0]
-    vector[1] = int(marks.sum())
+    vector[:4] = _counts(marks, masses)
     for feature, grid in enumerate(edges):
         _count_cells(columns, feature, _padded(grid), vector[starts[feature] : starts[feature + 1]])
     total = secure_sum(step, vector)
     if total.shape != vector.shape or total.dtype != np.int64:
         raise SumError(f"step {step}: the sum has shape {total.shape} {total.dtype}, expected {vector.shape} int64")
-    n_rows, n_positive = int(total[0]), int(total[1])
+    n_rows, n_positive, weight, positive_weight = (int(value) for value in total[:4])
+    if not 0 <= n_positive <= n_rows or not 0 <= positive_weight <= weight:
+        raise SumError(f"step {step}: the summed counts or weights of labels contradict one another")
     values, has_missing = [], []
     for feature, grid in enumerate(edges):
         counts = total[starts[feature] : starts[feature + 1]]
-        if (counts < 0).any() or int(counts.sum()) != n_rows or not 0 <= n_positive <= n_rows:
+        if (counts < 0).any() or int(counts.sum()) != n_rows:
             raise SumError(f"step {step}: the summed counts of feature {feature} do not add up to {n_rows} rows")
-        values.append(quantile_cuts(counts[1:], grid, max_bin))
+        used = np.flatnonzero(counts[1:])
+        chosen = (
+            grid[: int(used[-1]) if used.size else 0] if kinds[feature] else quantile_cuts(counts[1:], grid, max_bin)
+        )
+        values.append(chosen.astype(np.float32))
         has_missing.append(bool(counts[0] > 0))
     return Cuts(
         values=tuple(values),
@@ -270,6 +333,9 @@ def global_bins(
         n_rows_total=n_rows,
         n_positive_total=n_positive,
         feature_names=None if feature_names is None else tuple(feature_names),
+        categorical=kinds,
+        weight_total=weight,
+        weight_positive_total=positive_weight,
     )
 
 
@@ -284,6 +350,30 @@ def grid_counts(
         _count_cells(columns, feature, _padded(grid), counts)
         found.append(counts)
     return found
+
+
+def _counts(marks: npt.NDArray[np.uint8], weights: npt.NDArray[np.float32] | None) -> tuple[int, int, int, int]:
+    """Rows, positive rows, and the weights of both in units of 2**-`WEIGHT_BITS`."""
+    rows, positive = marks.size, int(marks.sum())
+    if weights is None:
+        return rows, positive, rows << WEIGHT_BITS, positive << WEIGHT_BITS
+    units = np.ceil(weights.astype(np.float64) * 2.0**WEIGHT_BITS).astype(np.int64)
+    return rows, positive, int(units.sum()), int(units[marks == 1].sum())
+
+
+def _check_categories(
+    columns: npt.NDArray[np.float32], categorical: npt.NDArray[np.bool_], names: Sequence[str] | None
+) -> None:
+    for feature in np.flatnonzero(categorical).tolist():
+        column = columns[:, feature]
+        known = (column >= 0) & (column < MAX_CATEGORIES) & (column == np.floor(column))
+        wrong = int(np.count_nonzero(~known & ~np.isnan(column)))
+        if wrong:
+            name = names[feature] if names else str(feature)
+            raise RowError(
+                f"feature {name} is categorical, but {wrong} values are no category numbers: whole numbers from 0 to "
+                f"{MAX_CATEGORIES - 1}"
+            )
 
 
 def _grid_edges(feature: int, grid: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
@@ -334,13 +424,18 @@ def bin_rows(columns: npt.NDArray[np.float32], cuts: Cuts) -> BinnedRows:
         one past the last bin of its feature. Cost: a binary search a value.
 
     Raises:
-        RowError: For a wrong number of columns, or infinite values.
+        RowError: For a wrong number of columns, infinite values, or categories that the bins do not know.
     """
     columns = _checked_columns(np.asarray(columns), cuts.n_features)
     longest = max((values.size for values in cuts.values), default=0)
     tables = np.empty((cuts.n_features, (1 << longest.bit_length()) - 1), dtype=np.float32)
     for f, values in enumerate(cuts.values):
         tables[f] = _padded(values, longest)
+    _check_categories(columns, cuts.categorical, cuts.feature_names)
+    for f in np.flatnonzero(cuts.categorical).tolist():
+        unknown = int(np.count_nonzero(columns[:, f] > cuts.values[f].size))
+        if unknown:
+            raise RowError(f"feature {cuts.name(f)} has {unknown} categories that the bins were not agreed on")
     out = np.empty(columns.shape, dtype=np.uint8)
     _bin_into(columns, tables, cuts.n_bins.astype(np.uint8), out)
     return BinnedRows(bins=out, cuts=cuts)
@@ -363,7 +458,11 @@ def cuts_to_bytes(cuts: Cuts) -> bytes:
             "values": np.concatenate([np.empty(0, dtype=np.float32), *cuts.values]),
             "sizes": np.array([values.size for values in cuts.values], dtype=np.int64),
             "has_missing": cuts.has_missing,
-            "counts": np.array([cuts.n_rows_total, cuts.n_positive_total], dtype=np.int64),
+            "categorical": cuts.categorical,
+            "counts": np.array(
+                [cuts.n_rows_total, cuts.n_positive_total, cuts.weight_total, cuts.weight_positive_total],
+                dtype=np.int64,
+            ),
             "names": np.array(json.dumps(cuts.feature_names)),
         }
     )
@@ -375,13 +474,16 @@ def cuts_from_bytes(data: bytes) -> Cuts:
     Raises:
         BoostingError: When the bytes are not such an archive.
     """
-    arrays = unpack_arrays(data, ("values", "sizes", "has_missing", "counts", "names"), what="bins")
+    arrays = unpack_arrays(data, ("values", "sizes", "has_missing", "categorical", "counts", "names"), what="bins")
     sizes = arrays["sizes"]
     names = json.loads(str(arrays["names"]))
     return Cuts(
         values=tuple(np.split(arrays["values"], np.cumsum(sizes)[:-1])) if sizes.size else (),
         has_missing=arrays["has_missing"],
+        categorical=arrays["categorical"],
         n_rows_total=int(arrays["counts"][0]),
         n_positive_total=int(arrays["counts"][1]),
+        weight_total=int(arrays["counts"][2]),
+        weight_positive_total=int(arrays["counts"][3]),
         feature_names=None if names is None else tuple(names),
     )

@@ -23,6 +23,7 @@ __all__ = ["MODEL_VERSION", "export_booster", "export_booster_ubj"]
 MODEL_VERSION = (3, 2, 0)
 """The schema version written into the file, whatever xgboost is installed."""
 
+_SET_MARK = np.float32(1e-45)  # what XGBoost writes as the threshold of a split by categories
 _NO_PARENT = 2147483647  # XGBoost's kInvalidNodeId for the root's parent
 
 
@@ -38,7 +39,8 @@ def export_booster(
     Args:
         trees: The trees in order.
         cuts: The bins of training; gives the number of features.
-        params: The run's parameters; scale_pos_weight is kept in the file, as XGBoost does.
+        params: The run's parameters: scale_pos_weight is kept in the file, as XGBoost does, and which features are
+            categorical.
         feature_names: One name a feature, without the characters `[`, `]` and `<`.
         base_score: The probability training started from.
 
@@ -87,7 +89,7 @@ def _document(
         "learner": {
             "attributes": {},
             "feature_names": names,
-            "feature_types": ["float"] * len(names),
+            "feature_types": ["c" if name in params.categorical_features else "float" for name in names],
             "gradient_booster": {
                 "model": {
                     "cats": {"enc": [], "feature_segments": none32, "sorted_idx": none32},
@@ -117,22 +119,25 @@ def _document(
 def _tree(
     index: int, tree: Tree, n_features: str, none32: npt.NDArray[np.int32], none64: npt.NDArray[np.int64]
 ) -> dict[str, Any]:
-    is_leaf = tree.left < 0
+    is_leaf, is_set = tree.left < 0, tree.set_of_node >= 0
+    sets = [np.flatnonzero(tree.right_sets[row]).astype(np.int32) for row in tree.set_of_node[is_set]]
+    sizes = np.array([chosen.size for chosen in sets], dtype=np.int64)
+    conditions = np.where(is_leaf, tree.value, np.where(is_set, _SET_MARK, tree.threshold))
     return {
         "base_weights": tree.weight,
-        "categories": none32,
-        "categories_nodes": none32,
-        "categories_segments": none64,
-        "categories_sizes": none64,
+        "categories": np.concatenate([none32, *sets]),
+        "categories_nodes": np.flatnonzero(is_set).astype(np.int32),
+        "categories_segments": np.concatenate([none64, np.cumsum(sizes) - sizes]),
+        "categories_sizes": sizes,
         "default_left": tree.default_left,
         "id": index,
         "left_children": tree.left,
         "loss_changes": tree.loss_change,
         "parents": np.where(tree.parent < 0, np.int32(_NO_PARENT), tree.parent).astype(np.int32),
         "right_children": tree.right,
-        "split_conditions": np.where(is_leaf, tree.value, tree.threshold).astype(np.float32),
+        "split_conditions": conditions.astype(np.float32),
         "split_indices": tree.feature,
-        "split_type": np.zeros(tree.n_nodes, dtype=np.uint8),
+        "split_type": is_set.astype(np.uint8),
         "sum_hessian": tree.sum_hessian,
         "tree_param": {
             "num_deleted": "0",

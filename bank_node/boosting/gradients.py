@@ -19,12 +19,14 @@ __all__ = [
     "BITS_OF_SUM",
     "MAX_FRACTION_BITS",
     "MIN_FRACTION_BITS",
+    "WEIGHT_BITS",
     "base_margin",
     "estimate_base_score",
     "exponential",
     "fraction_bits",
     "logistic_gradients",
     "logistic_gradients_naive",
+    "logistic_losses",
     "sigmoid",
 ]
 
@@ -35,6 +37,9 @@ MAX_FRACTION_BITS = 30
 MIN_FRACTION_BITS = 12
 """Fewer bits would move split gains visibly, so training refuses."""
 
+WEIGHT_BITS = 24
+"""Fraction bits of the summed weights of rows: 2**-24 of a weight is lost, and 2**32 can be summed."""
+
 _LOG2_E = 1.4426950408889634
 _LN2_HIGH = 6.93147180369123816490e-01  # ln 2 in two parts; the high part times a small integer is exact
 _LN2_LOW = 1.90821492927058770002e-10
@@ -42,23 +47,23 @@ _LN2 = 0.6931471805599453
 _POWERS_OF_TWO = np.ldexp(1.0, np.arange(-140, 141))  # float64 (281,), 2**-140 .. 2**140, exact
 
 
-def fraction_bits(n_rows_total: int, scale_pos_weight: float) -> int:
+def fraction_bits(total_weight: int, scale_pos_weight: float) -> int:
     """Fraction bits with which no sum over all banks' rows can reach 2**56.
 
     Args:
-        n_rows_total: Rows of all banks together.
+        total_weight: The summed weights of all banks' rows, rounded up: their number where each weighs 1.
         scale_pos_weight: Weight of positive rows; a gradient is at most this or 1 in absolute value.
 
     Raises:
         RowError: When fewer than 12 bits would be left; use fewer rows or a smaller scale_pos_weight.
     """
-    largest = max(1, n_rows_total) * max(1.0, scale_pos_weight)
+    largest = max(1, total_weight) * max(1.0, scale_pos_weight)
     mantissa, exponent = math.frexp(largest)
     bits = min(MAX_FRACTION_BITS, BITS_OF_SUM - (exponent - 1 if mantissa == 0.5 else exponent))
     if bits < MIN_FRACTION_BITS:
         raise RowError(
-            f"{n_rows_total} rows with scale_pos_weight {scale_pos_weight:g} leave {bits} fraction bits for "
-            f"gradients, at least {MIN_FRACTION_BITS} are needed: use fewer rows or a smaller scale_pos_weight"
+            f"rows of weight {total_weight} in all with scale_pos_weight {scale_pos_weight:g} leave {bits} fraction "
+            f"bits for gradients, at least {MIN_FRACTION_BITS} are needed: use fewer rows or smaller weights"
         )
     return bits
 
@@ -104,20 +109,22 @@ def _sigmoid(margin: np.float32) -> np.float32:
 def _gradients_into(
     margins: npt.NDArray[np.float32],
     labels: npt.NDArray[np.uint8],
+    weights: npt.NDArray[np.float32],
     positive_weight: np.float32,
     scale: float,
     out: npt.NDArray[np.int64],
 ) -> None:
     one = np.float32(1.0)
     smallest = np.float32(1e-16)
+    weighted = weights.shape[0] > 0
     for i in range(margins.shape[0]):
         p = _sigmoid(margins[i])
         h = max(np.float32(p * np.float32(one - p)), smallest)
-        if labels[i] == 1:
-            g = np.float32(np.float32(p - one) * positive_weight)
-            h = np.float32(h * positive_weight)
-        else:
-            g = p
+        weight = positive_weight if labels[i] == 1 else one
+        if weighted:
+            weight = np.float32(weights[i] * weight)
+        g = np.float32(np.float32(p - one) * weight) if labels[i] == 1 else np.float32(p * weight)
+        h = np.float32(h * weight)
         out[i, 0] = np.int64(math.floor(np.float64(g) * scale + 0.5))
         out[i, 1] = np.int64(math.floor(np.float64(h) * scale + 0.5))
 
@@ -128,6 +135,7 @@ def logistic_gradients(
     scale_pos_weight: float,
     bits: int,
     out: npt.NDArray[np.int64] | None = None,
+    weights: npt.NDArray[np.float32] | None = None,
 ) -> npt.NDArray[np.int64]:
     """Gradient and hessian of the logistic loss of each row, in units of 2**-bits.
 
@@ -137,13 +145,15 @@ def logistic_gradients(
         scale_pos_weight: Weight of rows with label 1.
         bits: Fraction bits, from `fraction_bits`.
         out: int64 (n, 2) to write into, or None for a new array.
+        weights: float32 (n,), or None where each row weighs 1.
 
     Returns:
         int64 (n, 2), row-major, (gradient, hessian) of a row side by side. Cost: one exponential a row.
     """
     if out is None:
         out = np.empty((margins.shape[0], 2), dtype=np.int64)
-    _gradients_into(margins, labels, np.float32(scale_pos_weight), float(2**bits), out)
+    given = np.empty(0, dtype=np.float32) if weights is None else weights
+    _gradients_into(margins, labels, given, np.float32(scale_pos_weight), float(2**bits), out)
     return out
 
 
@@ -152,15 +162,16 @@ def logistic_gradients_naive(
     labels: npt.NDArray[np.uint8],
     scale_pos_weight: float,
     bits: int,
+    weights: npt.NDArray[np.float32] | None = None,
 ) -> npt.NDArray[np.int64]:
     """Twin of `logistic_gradients` with the library's exponential and numpy scalars."""
     one = np.float32(1.0)
-    weight = np.float32(scale_pos_weight)
+    given = np.ones(margins.size, dtype=np.float32) if weights is None else weights
     rows = []
-    for margin, label in zip(margins, labels, strict=True):
+    for margin, label, own in zip(margins, labels, given, strict=True):
         e = np.float32(math.exp(float(min(max(-margin, np.float32(-88.7)), np.float32(88.7)))))
         p = one / (e + one)
-        w = weight if label else one
+        w = own * (np.float32(scale_pos_weight) if label else one)
         g = (p - np.float32(label)) * w
         h = max(p * (one - p), np.float32(1e-16)) * w
         rows.append([math.floor(float(g) * 2**bits + 0.5), math.floor(float(h) * 2**bits + 0.5)])
@@ -180,6 +191,7 @@ def sigmoid(margins: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return out
 
 
+@kernel
 def _log(x: float) -> float:
     # ln x by x = 2**k * m with m in [sqrt(1/2), sqrt 2) and ln m = 2 artanh((m-1)/(m+1)); plain operations.
     mantissa, exponent = math.frexp(x)
@@ -198,7 +210,7 @@ def base_margin(base_score: float) -> np.float32:
     return np.float32(-_log(float(one / np.float32(base_score) - one)))
 
 
-def estimate_base_score(parameters: BoostingParameters, n_rows: int, n_positive: int) -> float:
+def estimate_base_score(parameters: BoostingParameters, n_rows: float, n_positive: float) -> float:
     """The probability training starts from: the parameter, or XGBoost's estimate from the global counts.
 
     Without scale_pos_weight it is the share of positives. With it, XGBoost takes one Newton step from 0.5
@@ -206,8 +218,8 @@ def estimate_base_score(parameters: BoostingParameters, n_rows: int, n_positive:
 
     Args:
         parameters: base_score and scale_pos_weight are used.
-        n_rows: Rows of all banks together.
-        n_positive: Rows with label 1 of all banks together.
+        n_rows: Rows of all banks together, or their weight.
+        n_positive: Rows with label 1 of all banks together, or their weight.
 
     Returns:
         A float32 value in (0, 1) as a Python float.
@@ -219,8 +231,8 @@ def estimate_base_score(parameters: BoostingParameters, n_rows: int, n_positive:
         return float(np.float32(parameters.base_score))
     if not 0 < n_positive < n_rows:
         raise RowError(
-            f"the banks together have {n_rows} rows of which {n_positive} are labelled 1: there is nothing to "
-            "learn; label at least one row of each kind, or give base_score"
+            f"the banks together have rows of weight {n_rows:g}, of which {n_positive:g} are labelled 1: there is "
+            "nothing to learn; label at least one row of each kind, or give base_score"
         )
     weight = float(np.float32(parameters.scale_pos_weight))
     if abs(weight - 1.0) <= 1e-6:
@@ -228,3 +240,18 @@ def estimate_base_score(parameters: BoostingParameters, n_rows: int, n_positive:
     negative = float(n_rows - n_positive)
     step = 2.0 * (weight * n_positive - negative) / (weight * n_positive + negative)
     return float(sigmoid(np.array([step], dtype=np.float32))[0])
+
+
+@kernel
+def _sum_losses(margins: npt.NDArray[np.float32], labels: npt.NDArray[np.uint8], scale: float) -> int:
+    total = np.int64(0)
+    for i in range(margins.shape[0]):
+        wrong = -np.float64(margins[i]) if labels[i] == 1 else np.float64(margins[i])
+        least = min(max(-abs(wrong), -88.7), 0.0)
+        total += np.int64(math.floor((max(wrong, 0.0) + _log(1.0 + _exp(least))) * scale + 0.5))
+    return int(total)
+
+
+def logistic_losses(margins: npt.NDArray[np.float32], labels: npt.NDArray[np.uint8], bits: int) -> int:
+    """The summed logistic loss of rows in units of 2**-bits, each row rounded, so that any order sums alike."""
+    return int(_sum_losses(np.ascontiguousarray(margins, dtype=np.float32), labels, float(2**bits)))

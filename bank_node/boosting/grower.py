@@ -1,4 +1,4 @@
-"""Grows the trees of a run level by level, in lockstep with the other banks; it opens no connection.
+"""Grows the trees of a run, in lockstep with the other banks; it opens no connection.
 
 The consortium is reached through `secure_sum` alone. Every decision is made from summed integers that all
 banks hold alike, so all banks grow the same tree; a bank's own rows decide only where those rows go.
@@ -6,20 +6,24 @@ banks hold alike, so all banks grow the same tree; a bank's own rows decide only
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from bank_node.boosting.binning import BinnedRows, Cuts, SecureSum, check_labels
+from bank_node.boosting.binning import BinnedRows, Cuts, SecureSum, check_labels, check_weights
 from bank_node.boosting.errors import BoostingError, RowError, SumError
 from bank_node.boosting.gradients import BITS_OF_SUM, base_margin, fraction_bits
 from bank_node.boosting.histogram import SlotLayout
-from bank_node.boosting.local_rows import LocalRows, NodeSplits, RowStore
+from bank_node.boosting.local_rows import LocalRows, NodeSplits, RowStore, TreePlan
 from bank_node.boosting.magnitudes import first_magnitudes, next_magnitudes
+from bank_node.boosting.nodes import GrowingTree, Permissions
 from bank_node.boosting.packing import Packing
 from bank_node.boosting.parameters import BoostingParameters
-from bank_node.boosting.splitting import SplitRules, Splits, find_splits, node_weight
+from bank_node.boosting.sampling import FeatureSampler, Keys
+from bank_node.boosting.split_rules import SplitRules
+from bank_node.boosting.splitting import Splits, find_splits
+from bank_node.boosting.stopping import Judge, judged, kept_trees, stops
 from bank_node.boosting.trees import Tree
 
 __all__ = ["OnRound", "train_trees"]
@@ -30,9 +34,6 @@ Integers = npt.NDArray[np.int64]
 
 OnRound = Callable[[int, Tree], None]
 """Called after each new tree with its number, from 0, and the tree."""
-
-_ABOVE_ALL = float(np.finfo(np.float32).max)
-"""Threshold of a split of present values from missing ones: rows have no value this large, see `bin_rows`."""
 
 
 def train_trees(
@@ -45,6 +46,10 @@ def train_trees(
     base_score: float | None = None,
     resume: Sequence[Tree] = (),
     on_round: OnRound | None = None,
+    weights: npt.ArrayLike | None = None,
+    row_keys: Keys | None = None,
+    start: npt.NDArray[np.float32] | None = None,
+    judge: Judge | None = None,
 ) -> list[Tree]:
     """Trains boosted trees for the logistic loss together with the other banks.
 
@@ -52,55 +57,89 @@ def train_trees(
         binned: This bank's rows, uint8 (n, f) with the cuts all banks share; n may be 0.
         labels: 0 or 1, (n,).
         params: The run's parameters, equal at all banks.
-        secure_sum: Called as `secure_sum("train/<round>/<depth>", vector)`, once a level that can still split,
-            with int64 values of which all banks' magnitudes together stay below 2**57. In the packed layout also
-            for "train/<round>/leaves" after the levels.
+        secure_sum: Called as `secure_sum("train/<round>/<n>", vector)`, once a level (with loss-guided growth once a
+            split) that can still split, with int64 values of which all banks' magnitudes together stay below 2**57.
+            In the packed layout also for "train/<round>/leaves" after that.
         n_rows_total: Rows of all banks together.
         base_score: Probability to start from; None takes it from the parameters, or the cuts' counts.
         resume: Trees made before; their rounds are not trained again.
         on_round: Called after each new tree.
+        weights: Weights of the rows, (n,), with which the cuts were made too; None where each weighs 1.
+        row_keys: uint64 (n,), from `row_keys`; needed when subsample is below 1.
+        start: float32 (n,), margins of a model to go on from, instead of the base score's.
+        judge: The validation metric after a tree, the same at all banks; needed for early stopping.
 
     Returns:
-        All `params.n_estimators` trees, the resumed ones included. They depend on the rows of all banks
-        together, not on which bank holds which, to the last bit.
+        `params.n_estimators` trees, or fewer when stopped early, the resumed ones included. They depend on the rows
+        of all banks together, not on which bank holds which, to the last bit.
 
     Raises:
-        RowError: For labels that are not 0 or 1, missing values that the cuts say nobody has, or too many rows.
+        RowError: For labels that are not 0 or 1, missing values that the cuts say nobody has, too many rows, or no
+            row keys when they are needed.
         SumError: When a summed vector is impossible.
     """
     marks = check_labels(labels, binned.n_rows)
+    masses = check_weights(weights, binned.n_rows)
     if n_rows_total < binned.n_rows:
         raise BoostingError(f"this bank has {binned.n_rows} rows but all banks together only {n_rows_total}")
     if len(resume) > params.n_estimators:
         raise BoostingError(f"{len(resume)} trees to resume from, but only {params.n_estimators} were asked for")
+    if params.early_stopping_rounds and judge is None:
+        raise BoostingError("early_stopping_rounds needs validation rows")
     _check_missing(binned)
-    bits = fraction_bits(n_rows_total, params.scale_pos_weight)
+    bits = fraction_bits(binned.cuts.total_weight, params.scale_pos_weight)
     if base_score is None:
         base_score = binned.cuts.base_score(params)
-    layout = SlotLayout.of(binned.cuts)
-    rows = LocalRows(binned, marks, layout, scale_pos_weight=params.scale_pos_weight, bits=bits)
+    cuts = binned.cuts
+    names = cuts.feature_names or tuple(str(feature) for feature in range(cuts.n_features))
+    params.check_features(names)
+    layout = SlotLayout.of(cuts)
+    rows = LocalRows(binned, marks, layout, params, bits=bits, weights=masses, keys=row_keys, start=start)
     rows.start(base_margin(base_score), resume)
     grower = _Grower(
-        cuts=binned.cuts,
+        cuts=cuts,
         params=params,
+        names=names,
         layout=layout,
-        rules=SplitRules.of(params, bits),
+        rules=SplitRules.of(params, bits, [names[f] for f in layout.features], cuts.categorical[layout.features]),
         secure_sum=secure_sum,
         bits=bits,
         n_rows_total=n_rows_total,
         rows=rows,
     )
-    magnitudes = first_magnitudes(base_score, n_rows_total, binned.cuts.n_positive_total, params.scale_pos_weight, bits)
     trees = list(resume)
-    for round_index in range(len(trees), params.n_estimators):
-        if trees:
-            magnitudes = (int(trees[-1].magnitudes[0]), int(trees[-1].magnitudes[1]))
+    while len(trees) < params.n_estimators and not stops(trees, params):
+        round_index = len(trees)
+        magnitudes = (0, 0)
+        if params.histogram_layout == "packed":
+            magnitudes = _magnitudes(trees, grower, base_score, warm=start is not None)
         tree = grower.grow(round_index, magnitudes)
+        if judge is not None:
+            tree = replace(tree, metric=judged(judge, round_index, tree))
         trees.append(tree)
         logger.debug("boosting round %d: tree of %d nodes", round_index, tree.n_nodes)
         if on_round is not None:
             on_round(round_index, tree)
-    return trees
+    return kept_trees(trees, params)
+
+
+def _magnitudes(trees: Sequence[Tree], grower: "_Grower", base_score: float, *, warm: bool) -> tuple[int, int]:
+    """Bounds of all banks' Σ|g| and Σh before the next tree: known, but for the first tree after another model."""
+    if trees:
+        bounds = trees[-1].magnitudes
+    elif warm:
+        bounds = grower.sum("train/0/magnitudes", grower.rows.magnitudes())
+    else:
+        cuts = grower.cuts
+        positive, positive_weight = cuts.n_positive_total, cuts.weight_positive_total
+        return first_magnitudes(
+            base_score,
+            (cuts.n_rows_total - positive, positive),
+            (cuts.weight_total - positive_weight, positive_weight),
+            grower.params.scale_pos_weight,
+            grower.bits,
+        )
+    return int(bounds[0]), int(bounds[1])
 
 
 def _check_missing(binned: BinnedRows) -> None:
@@ -108,61 +147,31 @@ def _check_missing(binned: BinnedRows) -> None:
     for f in np.flatnonzero(~cuts.has_missing):
         count = int(np.count_nonzero(binned.bins[:, f] == cuts.n_bins[f]))
         if count:
-            name = cuts.feature_names[f] if cuts.feature_names else str(f)
             raise RowError(
-                f"feature {name} has {count} missing values, but the bins were agreed on rows without any; train on "
-                "the rows the bins were made of"
+                f"feature {cuts.name(int(f))} has {count} missing values, but the bins were agreed on rows without "
+                "any; train on the rows the bins were made of"
             )
 
 
-@dataclass(slots=True)
-class _Nodes:
-    """The growing tree, one list a property; see `Tree`."""
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Candidate:
+    """A leaf that can be split, and how.
 
-    left: list[int] = field(default_factory=list)
-    right: list[int] = field(default_factory=list)
-    parent: list[int] = field(default_factory=list)
-    feature: list[int] = field(default_factory=list)
-    split_bin: list[int] = field(default_factory=list)
-    threshold: list[float] = field(default_factory=list)
-    default_left: list[int] = field(default_factory=list)
-    loss_change: list[float] = field(default_factory=list)
-    total: list[Integers] = field(default_factory=list)
+    Attributes:
+        node: Its number.
+        splits: Where its split is found, at position `at`.
+        histogram: int64 (n_slots, 2), all banks'.
+    """
 
-    def add(self, parent: int, total: Integers) -> int:
-        """Appends a leaf; returns its number."""
-        for links in (self.left, self.right):
-            links.append(-1)
-        for numbers in (self.feature, self.split_bin, self.default_left):
-            numbers.append(0)
-        for values in (self.threshold, self.loss_change):
-            values.append(0.0)
-        self.parent.append(parent)
-        self.total.append(total)
-        return len(self.parent) - 1
+    node: int
+    splits: Splits
+    at: int
+    histogram: Integers
 
-    def finish(self, rules: SplitRules, eta: float) -> Tree:
-        """The tree, with weights and leaf values computed from the nodes' sums, without `Tree.magnitudes`."""
-        n = len(self.parent)
-        weight = np.array([node_weight(self.total[i], rules, is_root=i == 0) for i in range(n)], dtype=np.float32)
-        left = np.array(self.left, dtype=np.int32)
-        is_leaf = left < 0
-        value = np.where(is_leaf, weight * np.float32(eta), np.float32(0.0)).astype(np.float32)
-        # XGBoost stores a leaf's shrunken value as its weight, except for a tree that is a leaf only.
-        shown = np.where(is_leaf, value, weight) if n > 1 else weight
-        return Tree(
-            left=left,
-            right=np.array(self.right, dtype=np.int32),
-            parent=np.array(self.parent, dtype=np.int32),
-            feature=np.array(self.feature, dtype=np.int32),
-            split_bin=np.array(self.split_bin, dtype=np.int32),
-            threshold=np.array(self.threshold, dtype=np.float32),
-            default_left=np.array(self.default_left, dtype=np.uint8),
-            weight=shown.astype(np.float32),
-            loss_change=np.array(self.loss_change, dtype=np.float32),
-            sum_hessian=np.array([float(total[1]) * rules.unit for total in self.total], dtype=np.float32),
-            value=value,
-        )
+    @property
+    def loss_change(self) -> float:
+        """What the split gains."""
+        return float(self.splits.loss_change[self.at])
 
 
 @dataclass(slots=True, kw_only=True)
@@ -171,6 +180,7 @@ class _Grower:
 
     cuts: Cuts
     params: BoostingParameters
+    names: Sequence[str]
     layout: SlotLayout
     rules: SplitRules
     secure_sum: SecureSum
@@ -188,95 +198,110 @@ class _Grower:
         packing = None
         if self.params.histogram_layout == "packed":
             packing = Packing.of(*magnitudes, self.n_rows_total, self.bits)
-        nodes = _Nodes()
-        own_total = self.rows.begin_tree(packing)
-        histograms, total = self._root(f"train/{round_index}/0", own_total, packing)
-        nodes.add(-1, total)
-        level = np.zeros(1, dtype=np.int64)
-        for depth in range(1, self.params.max_depth + 1):
-            totals = np.stack([nodes.total[i] for i in level])
-            splits = find_splits(histograms, totals, self.layout.starts, self.rules)
-            kept = np.flatnonzero(splits.feature >= 0)
-            if kept.size == 0:
+        sampler = FeatureSampler(self.params, self.cuts.n_features, round_index)
+        permissions = Permissions(self.params, self.layout, self.names, sampler)
+        plan = TreePlan(round_index=round_index, packing=packing, layout=self.layout.only(permissions.of_tree))
+        histograms, total = self._root(f"train/{round_index}/0", plan)
+        tree = GrowingTree.planted(total)
+        waiting = self._candidates(tree, [0], histograms, permissions)
+        step, n_leaves = 0, 1
+        while waiting:
+            chosen, waiting = self._choose(waiting, n_leaves)
+            if not chosen:
                 break
-            self._split(nodes, level[kept], splits, kept)
-            if depth == self.params.max_depth:
-                break
-            step = f"train/{round_index}/{depth}"
-            level, histograms = self._next_level(step, nodes, level[kept], histograms[kept], packing)
-            if level.size == 0:
-                break
-        leaves = np.flatnonzero(np.array(nodes.left) < 0).tolist()
+            n_leaves += len(chosen)
+            self._split(tree, chosen)
+            full = self.params.max_leaves and n_leaves >= self.params.max_leaves
+            if full or tree.depth[chosen[0].node] + 1 == self.params.max_depth:
+                continue
+            step += 1
+            nodes, histograms = self._children(f"train/{round_index}/{step}", tree, chosen, plan)
+            waiting += self._candidates(tree, nodes, histograms, permissions)
+        leaves = tree.leaves.tolist()
         packed = self.params.histogram_layout == "packed"
-        sums = self._refit(f"train/{round_index}/leaves", nodes, leaves) if packed else None
-        tree = nodes.finish(self.rules, self.params.eta)
+        sums = self._refit(f"train/{round_index}/leaves", tree, leaves) if packed else None
+        grown = tree.finish(self.rules, self.params.rate(round_index))
         if sums is not None:
-            weight = self.params.scale_pos_weight
-            bounds = next_magnitudes(tree.value[leaves], sums, self.n_rows_total, weight, self.bits)
-            tree = replace(tree, magnitudes=np.array(bounds, dtype=np.int64))
-        self.rows.finish_tree(leaves, tree.value[leaves])
-        return tree
+            bounds = next_magnitudes(
+                grown.value[leaves],
+                sums,
+                self.n_rows_total,
+                self.cuts.total_weight,
+                self.params.scale_pos_weight,
+                self.bits,
+            )
+            grown = replace(grown, magnitudes=np.array(bounds, dtype=np.int64))
+        self.rows.finish_tree(leaves, grown.value[leaves])
+        return grown
 
-    def _refit(self, step: str, nodes: _Nodes, leaves: list[int]) -> Integers:
+    def _candidates(
+        self, tree: GrowingTree, nodes: Sequence[int], histograms: Integers, permissions: Permissions
+    ) -> list[_Candidate]:
+        """Those of some leaves, in order, that can be split."""
+        if not nodes:
+            return []
+        totals = np.stack([tree.total[i] for i in nodes])
+        splits = find_splits(histograms, totals, self.layout.starts, self.rules, permissions.limits(tree, nodes))
+        return [
+            _Candidate(node=nodes[at], splits=splits, at=at, histogram=histograms[at])
+            for at in np.flatnonzero(splits.feature >= 0).tolist()
+        ]
+
+    def _choose(self, waiting: list[_Candidate], n_leaves: int) -> tuple[list[_Candidate], list[_Candidate]]:
+        """The leaves to split next, and those to keep: a whole level, or the one leaf that gains most."""
+        room = self.params.max_leaves - n_leaves if self.params.max_leaves else len(waiting)
+        if self.params.grow_policy == "depthwise":
+            return waiting[:room], []
+        best = max(waiting, key=lambda candidate: (candidate.loss_change, -candidate.node))
+        return [best][:room], [candidate for candidate in waiting if candidate is not best]
+
+    def _refit(self, step: str, tree: GrowingTree, leaves: list[int]) -> Integers:
         """Replaces all nodes' rounded totals by exact ones: one sum over the leaves, and upwards from there.
 
         Returns:
-            int64 (leaves, 2), each leaf's Σ|g| and Σh over all banks.
+            int64 (leaves, 2), each leaf's Σ|g| and Σh over all banks and all rows.
         """
         own = self.rows.leaf_sums(leaves)
-        summed = self._sum(step, own.reshape(-1)).reshape(-1, 3)
-        if summed[:, 1].min() < 0 or (np.abs(summed[:, 0]) > summed[:, 2]).any():
+        # Where all rows are in the sample the last number is the second.
+        sampled = self.params.subsample < 1.0
+        sent = own if sampled else own[:, :3]
+        summed = self.sum(step, np.ascontiguousarray(sent).reshape(-1)).reshape(len(leaves), -1)
+        if summed[:, 1:].min() < 0 or (np.abs(summed[:, 0]) > summed[:, 2]).any():
             raise SumError(f"step {step}: the sum is none of leaves (a hessian or magnitude out of range)")
-        for leaf, total in zip(leaves, summed[:, :2], strict=True):
-            nodes.total[leaf] = total
-        # Children come after their parents.
-        for i in reversed(range(len(nodes.left))):
-            if nodes.left[i] >= 0:
-                nodes.total[i] = nodes.total[nodes.left[i]] + nodes.total[nodes.right[i]]
-        return summed[:, [2, 1]]
+        tree.refit(leaves, summed[:, :2], self.rules)
+        return summed[:, [2, 3 if sampled else 1]]
 
-    def _root(self, step: str, own_total: Integers, packing: Packing | None) -> tuple[Integers, Integers]:
+    def _root(self, step: str, plan: TreePlan) -> tuple[Integers, Integers]:
         """Sums the root's histogram and, in one or two more values, its total."""
+        own_total = self.rows.begin_tree(plan)
         vector = np.concatenate((self.rows.histograms([0]), own_total))
-        pairs = _pairs(self._sum(step, vector), packing)
+        pairs = _pairs(self.sum(step, vector), plan.packing)
         total = pairs[-1].copy()
-        histograms = self.layout.unpack(pairs[:-1], total[None, :])
+        histograms = plan.layout.unpack(pairs[:-1], total[None, :])
         self._check(step, histograms)
         return histograms, total
 
-    def _split(self, nodes: _Nodes, parents: Integers, splits: Splits, kept: Integers) -> None:
-        """Gives each parent its split and two children, and moves this bank's rows to them."""
-        columns = splits.feature[kept]
-        for k, parent in enumerate(parents.tolist()):
-            at = int(kept[k])
-            feature = int(self.layout.features[columns[k]])
-            cuts, split_bin = self.cuts.values[feature], int(splits.bin[at])
-            nodes.feature[parent] = feature
-            nodes.split_bin[parent] = split_bin
-            if split_bin < 0:
-                nodes.threshold[parent] = -_ABOVE_ALL
-            else:
-                nodes.threshold[parent] = float(cuts[split_bin]) if split_bin < cuts.size else _ABOVE_ALL
-            nodes.default_left[parent] = int(splits.default_left[at])
-            nodes.loss_change[parent] = float(splits.loss_change[at])
-            left_total = splits.left[at].copy()
-            right_total = nodes.total[parent] - left_total
-            nodes.left[parent] = nodes.add(parent, left_total)
-            nodes.right[parent] = nodes.add(parent, right_total)
+    def _split(self, tree: GrowingTree, chosen: Sequence[_Candidate]) -> None:
+        """Gives each chosen leaf two children, and moves this bank's rows to them."""
+        for candidate in chosen:
+            tree.split(candidate.node, candidate.splits, candidate.at, self.layout, self.cuts, self.rules)
+        missing_bins = self.cuts.n_bins[self.layout.features]
+        nodes = [candidate.node for candidate in chosen]
         self.rows.split(
             NodeSplits(
-                nodes=parents,
-                left=np.array([nodes.left[i] for i in parents], dtype=np.int64),
-                right=np.array([nodes.right[i] for i in parents], dtype=np.int64),
-                features=columns,
-                bins=splits.bin[kept],
-                default_left=splits.default_left[kept],
+                nodes=np.array(nodes, dtype=np.int64),
+                left=np.array([tree.left[node] for node in nodes], dtype=np.int64),
+                right=np.array([tree.right[node] for node in nodes], dtype=np.int64),
+                features=np.array([tree.column[node] for node in nodes], dtype=np.int64),
+                goes_left=np.concatenate(
+                    [candidate.splits.goes_left(np.array([candidate.at]), missing_bins) for candidate in chosen]
+                ),
             )
         )
 
-    def _next_level(
-        self, step: str, nodes: _Nodes, parents: Integers, parent_histograms: Integers, packing: Packing | None
-    ) -> tuple[Integers, Integers]:
+    def _children(
+        self, step: str, tree: GrowingTree, parents: Sequence[_Candidate], plan: TreePlan
+    ) -> tuple[list[int], Integers]:
         """Histograms of the children: the lighter one summed over the banks, the heavier by subtraction.
 
         "Lighter" is by the global hessian, which all banks know from the split, and the left one of equals.
@@ -285,26 +310,27 @@ class _Grower:
         # A split needs min_child_weight on both sides. The factor keeps rounding on the safe side.
         least = 2.0 * self.rules.min_child_weight * (1.0 - 1e-9) / self.rules.unit
         pairs = [
-            (k, nodes.left[parent], nodes.right[parent])
-            for k, parent in enumerate(parents.tolist())
-            if max(nodes.total[nodes.left[parent]][1], nodes.total[nodes.right[parent]][1]) >= least
+            (parent, tree.left[parent.node], tree.right[parent.node])
+            for parent in parents
+            if max(tree.total[tree.left[parent.node]][1], tree.total[tree.right[parent.node]][1]) >= least
         ]
-        if not pairs or not self.layout.features.size:
-            return np.empty(0, dtype=np.int64), parent_histograms[:0]
-        light = [left if nodes.total[left][1] <= nodes.total[right][1] else right for _, left, right in pairs]
-        pairs_of_slots = _pairs(self._sum(step, self.rows.histograms(light)), packing)
-        built = self.layout.unpack(pairs_of_slots, np.stack([nodes.total[i] for i in light]))
-        siblings = parent_histograms[[k for k, _, _ in pairs]] - built
+        if not pairs or not plan.layout.sent.size:
+            return [], np.empty((0, self.layout.n_slots, 2), dtype=np.int64)
+        light = [left if tree.total[left][1] <= tree.total[right][1] else right for _, left, right in pairs]
+        pairs_of_slots = _pairs(self.sum(step, self.rows.histograms(light)), plan.packing)
+        built = plan.layout.unpack(pairs_of_slots, np.stack([tree.total[i] for i in light]))
+        siblings = np.stack([parent.histogram for parent, _, _ in pairs]) - built
         self._check(step, built)
         self._check(step, siblings)
-        level = np.array([child for _, left, right in pairs for child in (left, right)], dtype=np.int64)
-        histograms = np.empty((level.size, *built.shape[1:]), dtype=np.int64)
+        nodes = [child for _, left, right in pairs for child in (left, right)]
+        histograms = np.empty((len(nodes), *built.shape[1:]), dtype=np.int64)
         for k, (_, left, _right) in enumerate(pairs):
             first, second = (built[k], siblings[k]) if light[k] == left else (siblings[k], built[k])
             histograms[2 * k], histograms[2 * k + 1] = first, second
-        return level, histograms
+        return nodes, histograms
 
-    def _sum(self, step: str, vector: Integers) -> Integers:
+    def sum(self, step: str, vector: Integers) -> Integers:
+        """The secure sum, of the shape it must have."""
         summed = self.secure_sum(step, vector)
         if summed.shape != vector.shape or summed.dtype != np.int64:
             raise SumError(

@@ -5,7 +5,7 @@ A node's histogram has, per feature, one slot a bin and one slot for missing val
 the node's known total: the missing slot where any bank has missing values, the last bin elsewhere.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -54,6 +54,24 @@ class SlotLayout:
             derived=(starts[:-1] + n_sent).astype(np.int64),
         )
 
+    def only(self, positions: npt.NDArray[np.int64]) -> "SlotLayout":
+        """The same slots, of which those of some usable features are sent; the others' histograms stay zero.
+
+        Args:
+            positions: int64, increasing positions among the usable features.
+        """
+        if positions.size == self.features.size:
+            return self
+        ends = np.append(self.sent_starts, self.sent.size)
+        pieces = [self.sent[ends[position] : ends[position + 1]] for position in positions]
+        sizes = np.array([piece.size for piece in pieces], dtype=np.int64)
+        return replace(
+            self,
+            sent=np.concatenate([np.empty(0, dtype=np.int64), *pieces]),
+            sent_starts=(np.cumsum(sizes) - sizes).astype(np.int64),
+            derived=self.derived[positions],
+        )
+
     @property
     def n_slots(self) -> int:
         """Slots of a whole histogram."""
@@ -71,7 +89,7 @@ class SlotLayout:
         """
         n_nodes = totals.shape[0]
         full = np.zeros((n_nodes, self.n_slots, 2), dtype=np.int64)
-        if self.features.size:
+        if self.sent.size:
             received = vector.reshape(n_nodes, self.sent.size, 2)
             full[:, self.sent, :] = received
             full[:, self.derived, :] = totals[:, None, :] - np.add.reduceat(received, self.sent_starts, axis=1)

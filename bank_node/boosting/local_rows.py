@@ -12,14 +12,17 @@ import numpy as np
 import numpy.typing as npt
 
 from bank_node.boosting.binning import BinnedRows
+from bank_node.boosting.errors import RowError
 from bank_node.boosting.gradients import logistic_gradients
 from bank_node.boosting.histogram import SlotLayout, build_histograms
 from bank_node.boosting.kernels import kernel
 from bank_node.boosting.packing import Packing, build_packed, pack_rows
+from bank_node.boosting.parameters import BoostingParameters
 from bank_node.boosting.partition import partition_rows
+from bank_node.boosting.sampling import Keys, sample_rows
 from bank_node.boosting.trees import Tree, add_tree
 
-__all__ = ["LocalRows", "NodeSplits", "RowStore"]
+__all__ = ["LocalRows", "NodeSplits", "RowStore", "TreePlan"]
 
 Integers = npt.NDArray[np.int64]
 
@@ -30,41 +33,55 @@ class NodeSplits:
 
     Attributes:
         nodes: int64 (k,), the nodes that are split.
-        left: int64 (k,), the node that rows go to whose bin is at most `bins`.
+        left: int64 (k,), the node that rows go to whose bin is marked in `goes_left`.
         right: int64 (k,), where the others go.
         features: int64 (k,), position in `SlotLayout.features`.
-        bins: int64 (k,).
-        default_left: uint8 (k,), whether missing values go left.
+        goes_left: uint8 (k, 256), 1 for the bins that go left, the missing one among them, else 0.
     """
 
     nodes: Integers
     left: Integers
     right: Integers
     features: Integers
-    bins: Integers
-    default_left: npt.NDArray[np.uint8]
+    goes_left: npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TreePlan:
+    """What is known of a tree before it grows.
+
+    Attributes:
+        round_index: Its number from 0; it decides the sample of rows.
+        packing: Its rounding, or None for exact pairs.
+        layout: The slots that are sent: `SlotLayout.only` of those that the store was made with.
+    """
+
+    round_index: int
+    packing: Packing | None
+    layout: SlotLayout
 
 
 class RowStore(Protocol):
     """What growing a tree needs of a bank's rows."""
 
     def start(self, margin: np.float32, trees: Sequence[Tree]) -> None:
-        """Sets all margins to a value, then adds trees made before."""
+        """Sets all margins to a value, or those the store was made with, then adds trees made before."""
         ...
 
-    def begin_tree(self, packing: Packing | None) -> Integers:
-        """Computes gradients and puts all rows at node 0.
+    def magnitudes(self) -> Integers:
+        """Σ|g| and Σh of our rows by their margins now, sampled or not, int64 (2,)."""
+        ...
 
-        Args:
-            packing: this tree's rounding, or None for exact pairs.
+    def begin_tree(self, plan: TreePlan) -> Integers:
+        """Computes gradients, draws the tree's sample of rows, and puts all rows at node 0.
 
         Returns:
-            Our rows' total as it is sent: int64 (1,) packed, or (2,) gradient and hessian.
+            Our sampled rows' total as it is sent: int64 (1,) packed, or (2,) gradient and hessian.
         """
         ...
 
     def histograms(self, nodes: Sequence[int]) -> Integers:
-        """The sent slots of the nodes' histograms, one vector: node by node, as `SlotLayout.sent` orders them."""
+        """The sent slots of the nodes' histograms of sampled rows, one vector: node by node, as `SlotLayout.sent`."""
         ...
 
     def split(self, splits: NodeSplits) -> None:
@@ -72,7 +89,10 @@ class RowStore(Protocol):
         ...
 
     def leaf_sums(self, leaves: Sequence[int]) -> Integers:
-        """Exact sums of each leaf's rows, int64 (leaves, 3): gradients, hessians, absolute gradients."""
+        """Exact sums of each leaf, int64 (leaves, 4).
+
+        Gradients and hessians of its sampled rows; absolute gradients and hessians of all its rows.
+        """
         ...
 
     def finish_tree(self, leaves: Sequence[int], values: npt.NDArray[np.float32]) -> None:
@@ -95,45 +115,68 @@ def _add_leaves(
 
 @kernel
 def _sum_leaves(
-    rows: npt.NDArray[np.uint32], begins: Integers, ends: Integers, gradients: Integers, out: Integers
+    rows: npt.NDArray[np.uint32],
+    begins: Integers,
+    ends: Integers,
+    gradients: Integers,
+    sampled: bool,
+    out: Integers,
 ) -> None:
     for leaf in range(begins.shape[0]):
         for position in range(begins[leaf], ends[leaf]):
-            g = gradients[rows[position], 0]
-            out[leaf, 0] += g
-            out[leaf, 1] += gradients[rows[position], 1]
+            g, h = gradients[rows[position], 0], gradients[rows[position], 1]
+            if sampled:
+                out[leaf, 0] += g
+                out[leaf, 1] += h
             out[leaf, 2] += abs(g)
+            out[leaf, 3] += h
+
+
+class _Order:
+    """Some rows sorted by node, so that a node's rows are one range."""
+
+    __slots__ = ("begin", "end", "rows", "spare")
+
+    def __init__(self, rows: npt.NDArray[np.uint32]) -> None:
+        """All of them at node 0."""
+        self.rows = rows
+        self.spare = np.empty_like(rows)
+        self.begin: dict[int, int] = {0: 0}
+        self.end: dict[int, int] = {0: rows.size}
+
+    def ranges(self, nodes: Sequence[int]) -> tuple[Integers, Integers]:
+        """Where the rows of each node begin and end, int64 (k,) each."""
+        begins = np.array([self.begin[node] for node in nodes], dtype=np.int64)
+        return begins, np.array([self.end[node] for node in nodes], dtype=np.int64)
+
+    def split(self, splits: NodeSplits, columns: npt.NDArray[np.uint8]) -> None:
+        """Moves rows to the children."""
+        begins, ends = self.ranges(splits.nodes.tolist())
+        middles = partition_rows(columns, self.rows, begins, ends, splits.features, splits.goes_left, self.spare)
+        for k, (left, right) in enumerate(zip(splits.left.tolist(), splits.right.tolist(), strict=True)):
+            self.begin[left], self.end[left] = int(begins[k]), int(middles[k])
+            self.begin[right], self.end[right] = int(middles[k]), int(ends[k])
 
 
 class LocalRows:
-    """A `RowStore` in this process: rows sorted by node, so that a node's rows are one range."""
+    """A `RowStore` in this process."""
 
     __slots__ = (
-        "_begin",
-        "_binned",
-        "_bins",
-        "_bits",
-        "_columns",
-        "_end",
-        "_gradients",
-        "_labels",
-        "_layout",
-        "_margins",
-        "_missing_bins",
-        "_packed",
-        "_positive_weight",
-        "_rows",
-        "_spare",
-    )
+        "_binned", "_bins", "_bits", "_columns", "_gradients", "_keys", "_labels", "_layout", "_margins", "_others",
+        "_packed", "_params", "_plan", "_sampled", "_start", "_weights",
+    )  # fmt: skip
 
     def __init__(
         self,
         binned: BinnedRows,
         labels: npt.NDArray[np.uint8],
         layout: SlotLayout,
+        params: BoostingParameters,
         *,
-        scale_pos_weight: float,
         bits: int,
+        weights: npt.NDArray[np.float32] | None = None,
+        keys: Keys | None = None,
+        start: npt.NDArray[np.float32] | None = None,
     ) -> None:
         """Takes the rows; `start` must come next.
 
@@ -141,82 +184,94 @@ class LocalRows:
             binned: uint8 (n, f), n may be 0.
             labels: uint8 (n,), 0 or 1.
             layout: the features that can split, and their slots.
-            scale_pos_weight: weight of rows with label 1.
+            params: scale_pos_weight, subsample and seed are used.
             bits: fraction bits of gradients.
+            weights: float32 (n,), or None where each row weighs 1.
+            keys: uint64 (n,), from `row_keys`; needed when subsample is below 1.
+            start: float32 (n,), margins of a model to go on from, or None.
+
+        Raises:
+            RowError: When keys are needed and not given.
         """
+        if params.subsample < 1.0 and (keys is None or keys.shape != (binned.n_rows,)):
+            raise RowError("subsample below 1 needs a key for each row: give the rows' ids")
         whole = layout.features.size == binned.cuts.n_features
         self._binned = binned
         self._labels = labels
         self._layout = layout
-        self._positive_weight = scale_pos_weight
+        self._params = params
         self._bits = bits
+        self._weights = weights
+        self._keys = keys
+        self._start = start
         self._bins = np.ascontiguousarray(binned.bins if whole else binned.bins[:, layout.features])
         self._columns = np.ascontiguousarray(self._bins.T)
-        self._missing_bins = binned.cuts.n_bins[layout.features]
         self._margins = np.zeros(binned.n_rows, dtype=np.float32)
         self._gradients = np.empty((binned.n_rows, 2), dtype=np.int64)
         self._packed: Integers | None = None
-        self._rows = np.empty(binned.n_rows, dtype=np.uint32)
-        self._spare = np.empty(binned.n_rows, dtype=np.uint32)
-        self._begin: dict[int, int] = {}
-        self._end: dict[int, int] = {}
+        self._plan: TreePlan | None = None
+        self._sampled = self._others = _Order(np.empty(0, dtype=np.uint32))
 
     def start(self, margin: np.float32, trees: Sequence[Tree]) -> None:
         """See `RowStore`."""
-        self._margins[:] = margin
+        self._margins[:] = margin if self._start is None else self._start
         for tree in trees:
             add_tree(self._margins, tree, self._binned)
 
-    def begin_tree(self, packing: Packing | None) -> Integers:
+    def magnitudes(self) -> Integers:
         """See `RowStore`."""
-        logistic_gradients(self._margins, self._labels, self._positive_weight, self._bits, out=self._gradients)
-        self._rows[:] = np.arange(self._rows.size, dtype=np.uint32)
-        self._begin, self._end = {0: 0}, {0: self._rows.size}
-        if packing is None:
+        self._differentiate()
+        return np.array([np.abs(self._gradients[:, 0]).sum(), self._gradients[:, 1].sum()], dtype=np.int64)
+
+    def begin_tree(self, plan: TreePlan) -> Integers:
+        """See `RowStore`."""
+        self._differentiate()
+        rows = np.arange(self._labels.size, dtype=np.uint32)
+        none = np.empty(0, dtype=np.uint32)
+        if self._keys is not None and self._params.subsample < 1.0:
+            inside = sample_rows(self._keys, self._params.subsample, self._params.seed, plan.round_index) == 1
+            self._sampled, self._others = _Order(rows[inside]), _Order(rows[~inside])
+        else:
+            self._sampled, self._others = _Order(rows), _Order(none)
+        self._plan = plan
+        if plan.packing is None:
             self._packed = None
-            return np.asarray(self._gradients.sum(axis=0, dtype=np.int64))
-        self._packed = pack_rows(self._gradients, packing)
-        return np.array([self._packed.sum()], dtype=np.int64)
+            return np.asarray(self._gradients[self._sampled.rows].sum(axis=0, dtype=np.int64))
+        self._packed = pack_rows(self._gradients, plan.packing)
+        return np.array([self._packed[self._sampled.rows].sum()], dtype=np.int64)
 
     def histograms(self, nodes: Sequence[int]) -> Integers:
         """See `RowStore`."""
-        begins, ends = self._ranges(nodes)
+        layout = self._layout if self._plan is None else self._plan.layout
+        order, (begins, ends) = self._sampled.rows, self._sampled.ranges(nodes)
         if self._packed is None:
-            built = build_histograms(self._bins, self._gradients, self._rows, begins, ends, self._layout)
-            return self._layout.pack(built)
-        slots = build_packed(self._bins, self._packed, self._rows, begins, ends, self._layout.starts)
-        return np.ascontiguousarray(slots[:, self._layout.sent]).reshape(-1)
+            return layout.pack(build_histograms(self._bins, self._gradients, order, begins, ends, layout))
+        slots = build_packed(self._bins, self._packed, order, begins, ends, layout.starts)
+        return np.ascontiguousarray(slots[:, layout.sent]).reshape(-1)
 
     def split(self, splits: NodeSplits) -> None:
         """See `RowStore`."""
-        begins, ends = self._ranges(splits.nodes.tolist())
-        middles = partition_rows(
-            self._columns,
-            self._rows,
-            begins,
-            ends,
-            splits.features,
-            splits.bins,
-            self._missing_bins[splits.features],
-            splits.default_left,
-            self._spare,
-        )
-        for k, (left, right) in enumerate(zip(splits.left.tolist(), splits.right.tolist(), strict=True)):
-            self._begin[left], self._end[left] = int(begins[k]), int(middles[k])
-            self._begin[right], self._end[right] = int(middles[k]), int(ends[k])
+        self._sampled.split(splits, self._columns)
+        self._others.split(splits, self._columns)
 
     def leaf_sums(self, leaves: Sequence[int]) -> Integers:
         """See `RowStore`."""
-        begins, ends = self._ranges(leaves)
-        out = np.zeros((begins.size, 3), dtype=np.int64)
-        _sum_leaves(self._rows, begins, ends, self._gradients, out)
+        out = np.zeros((len(leaves), 4), dtype=np.int64)
+        _sum_leaves(self._sampled.rows, *self._sampled.ranges(leaves), self._gradients, True, out)
+        _sum_leaves(self._others.rows, *self._others.ranges(leaves), self._gradients, False, out)
         return out
 
     def finish_tree(self, leaves: Sequence[int], values: npt.NDArray[np.float32]) -> None:
         """See `RowStore`."""
-        begins, ends = self._ranges(leaves)
-        _add_leaves(self._rows, begins, ends, values, self._margins)
+        for order in (self._sampled, self._others):
+            _add_leaves(order.rows, *order.ranges(leaves), values, self._margins)
 
-    def _ranges(self, nodes: Sequence[int]) -> tuple[Integers, Integers]:
-        begins = np.array([self._begin[node] for node in nodes], dtype=np.int64)
-        return begins, np.array([self._end[node] for node in nodes], dtype=np.int64)
+    def _differentiate(self) -> None:
+        logistic_gradients(
+            self._margins,
+            self._labels,
+            self._params.scale_pos_weight,
+            self._bits,
+            out=self._gradients,
+            weights=self._weights,
+        )

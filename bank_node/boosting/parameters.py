@@ -1,23 +1,30 @@
-"""The training parameters of a run; it reads no files and does not train.
+"""The training parameters of a run; it reads no files, does not train, and knows no rows.
 
 Names and meanings are XGBoost's. All banks of a run must hold equal parameters: `to_mapping` is what the
 run announces and `from_mapping` what each bank builds from it.
 """
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 from bank_node.boosting.errors import ParameterError
 
-__all__ = ["ARITHMETICS", "MAX_BINS", "MAX_DEPTH", "BoostingParameters"]
+__all__ = ["ARITHMETICS", "MAX_BINS", "MAX_DEPTH", "MAX_LEAVES", "BoostingParameters"]
 
 MAX_BINS = 255
 """Bins of a feature: uint8 holds 0..254 for values, and at most 255 for missing."""
 
 MAX_DEPTH = 12
 """A level of depth d sends up to 2**(d-1) histograms; 12 keeps a message below about 100 MB."""
+
+MAX_DEPTH_LOSSGUIDE = 64
+"""With loss-guided growth a message is one histogram whatever the depth; this bounds the links of a tree only."""
+
+MAX_LEAVES = 4096
+"""A bank keeps a histogram of every leaf that can still be split: 4096 of 30 kB each are 120 MB."""
 
 LAYOUTS = ("wide", "packed")
 """How a slot's gradient and hessian are sent, see `BoostingParameters`."""
@@ -33,8 +40,19 @@ _ALIASES = {
     "num_boost_round": "n_estimators",
     "random_state": "seed",
 }
-_FIXED = {"objective": "binary:logistic", "tree_method": "hist", "booster": "gbtree", "grow_policy": "depthwise"}
-_INTEGERS = {"n_estimators", "max_depth", "max_bin", "seed"}
+_FIXED = {"objective": "binary:logistic", "tree_method": "hist", "booster": "gbtree"}
+_INTEGERS = {
+    "n_estimators", "max_depth", "max_bin", "seed", "max_leaves", "max_cat_to_onehot", "max_cat_threshold",
+    "early_stopping_rounds",
+}  # fmt: skip
+_CHOICES = {
+    "xgboost_arithmetic": ARITHMETICS,
+    "histogram_layout": LAYOUTS,
+    "grow_policy": ("depthwise", "lossguide"),
+    "eval_metric": ("aucpr", "logloss"),
+}
+_LISTS = ("monotone_constraints", "interaction_constraints", "categorical_features", "learning_rates")
+_HEX64 = re.compile(r"[0-9a-f]{64}\Z")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,8 +61,12 @@ class BoostingParameters:
 
     Attributes:
         n_estimators: Trees, 1 or more. Default 100.
-        max_depth: Levels of splits, 1 to 12.
+        max_depth: Levels of splits, 1 to 12; with grow_policy lossguide up to 64, or 0 for no bound.
+        max_leaves: Most leaves of a tree, up to 4096; 0 for no bound.
+        grow_policy: "depthwise" splits a whole level at a time, "lossguide" the one leaf that gains most: one secure
+            sum a split instead of one a level.
         eta: Shrinkage of leaf values, in (0, 1].
+        learning_rates: The shrinkage of each tree in turn, instead of eta; the last holds for all further trees.
         reg_lambda: L2 penalty of leaf weights, 0 or more.
         reg_alpha: L1 penalty of leaf weights, 0 or more.
         gamma: Smallest loss reduction of a split, 0 or more.
@@ -54,7 +76,23 @@ class BoostingParameters:
         base_score: Probability all rows start from, in (0, 1); None has it estimated from the securely
             summed counts of rows and positives.
         max_bin: Most bins of a feature, 2 to 255. Default 64 (XGBoost's is 256): histograms are sent.
-        seed: Kept for later random choices; training has none yet.
+        subsample: Share of rows each tree is grown on, in (0, 1]. A row is in when a hash of its key, the seed and the
+            tree's number is small enough, so the sample does not depend on which bank holds the row.
+        colsample_bytree: Share of features a tree can use, in (0, 1]; at least one, as in XGBoost.
+        colsample_bylevel: Share of those that a level can use.
+        colsample_bynode: Share of those that a node can use.
+        seed: Decides the samples of rows and features, the same at all banks.
+        monotone_constraints: (feature, 1 or -1) pairs by name, given as a mapping: the prediction never falls (1) or
+            never rises (-1) with that feature.
+        interaction_constraints: Sets of feature names; features on one path of a tree come from one set.
+        categorical_features: Names of features whose values are category numbers from 0. They split by sets.
+        max_cat_to_onehot: A categorical feature with fewer categories is split one against the rest.
+        max_cat_threshold: Most categories considered for a set, counted from either end of their order.
+        early_stopping_rounds: Stop after so many trees without a better metric on the validation rows of all banks,
+            and drop those trees; 0 trains all.
+        eval_metric: "aucpr" or "logloss", for early stopping and for choosing among parameters.
+        warm_start: SHA-256 of a released model to go on from, which every bank must hold; empty to begin anew.
+            n_estimators counts the new trees.
         xgboost_arithmetic: "3.2" or "3.4", the XGBoost release whose split gains are followed. They differ
             beyond rounding only (a) when reg_alpha and max_delta_step are both above 0, where 3.2 leaves
             the L1 term out of the gain, and (b) in the leaf of a tree whose rows weigh less than
@@ -76,7 +114,22 @@ class BoostingParameters:
     scale_pos_weight: float = 1.0
     base_score: float | None = None
     max_bin: int = 64
+    max_leaves: int = 0
+    grow_policy: str = "depthwise"
+    learning_rates: tuple[float, ...] = ()
+    subsample: float = 1.0
+    colsample_bytree: float = 1.0
+    colsample_bylevel: float = 1.0
+    colsample_bynode: float = 1.0
     seed: int = 0
+    monotone_constraints: tuple[tuple[str, int], ...] = ()
+    interaction_constraints: tuple[tuple[str, ...], ...] = ()
+    categorical_features: tuple[str, ...] = ()
+    max_cat_to_onehot: int = 4
+    max_cat_threshold: int = 64
+    early_stopping_rounds: int = 0
+    eval_metric: str = "aucpr"
+    warm_start: str = ""
     xgboost_arithmetic: str = "3.2"
     histogram_layout: str = "wide"
 
@@ -87,28 +140,74 @@ class BoostingParameters:
             ParameterError: Naming the parameter and its allowed range.
         """
         for field in fields(self):
-            if field.name not in ("xgboost_arithmetic", "histogram_layout"):
-                object.__setattr__(self, field.name, _number(field.name, getattr(self, field.name)))
-        if self.xgboost_arithmetic not in ARITHMETICS:
-            raise ParameterError(
-                f"parameter xgboost_arithmetic must be one of {', '.join(ARITHMETICS)} (as text), "
-                f"got {self.xgboost_arithmetic!r}"
-            )
-        if self.histogram_layout not in LAYOUTS:
-            raise ParameterError(
-                f"parameter histogram_layout must be {' or '.join(LAYOUTS)}, got {self.histogram_layout!r}"
-            )
+            value = getattr(self, field.name)
+            if field.name in _CHOICES:
+                if value not in _CHOICES[field.name]:
+                    raise ParameterError(
+                        f"parameter {field.name} must be one of {', '.join(_CHOICES[field.name])} (as text), "
+                        f"got {value!r}"
+                    )
+            elif field.name in _LISTS:
+                object.__setattr__(self, field.name, _PARSERS[field.name](value))
+            elif field.name != "warm_start":
+                object.__setattr__(self, field.name, _number(field.name, value))
         _check("n_estimators", self.n_estimators, self.n_estimators >= 1, "1 or more")
-        _check("max_depth", self.max_depth, 1 <= self.max_depth <= MAX_DEPTH, f"between 1 and {MAX_DEPTH}")
+        self._check_size()
         _check("max_bin", self.max_bin, 2 <= self.max_bin <= MAX_BINS, f"between 2 and {MAX_BINS}")
-        _check("eta", self.eta, 0.0 < self.eta <= 1.0, "above 0 and at most 1")
-        for name in ("reg_lambda", "reg_alpha", "gamma", "min_child_weight", "max_delta_step"):
-            value = getattr(self, name)
-            _check(name, value, value >= 0.0, "0 or more")
+        for name in ("eta", "subsample", "colsample_bytree", "colsample_bylevel", "colsample_bynode"):
+            _check(name, getattr(self, name), 0.0 < getattr(self, name) <= 1.0, "above 0 and at most 1")
+        for name in (
+            "reg_lambda", "reg_alpha", "gamma", "min_child_weight", "max_delta_step", "seed", "max_cat_to_onehot",
+            "early_stopping_rounds",
+        ):  # fmt: skip
+            _check(name, getattr(self, name), getattr(self, name) >= 0, "0 or more")
+        _check("max_cat_threshold", self.max_cat_threshold, self.max_cat_threshold >= 1, "1 or more")
         _check("scale_pos_weight", self.scale_pos_weight, self.scale_pos_weight > 0.0, "above 0")
         if self.base_score is not None:
             _check("base_score", self.base_score, 0.0 < self.base_score < 1.0, "above 0 and below 1")
-        _check("seed", self.seed, self.seed >= 0, "0 or more")
+        if not isinstance(self.warm_start, str) or (self.warm_start and not _HEX64.match(self.warm_start)):
+            raise ParameterError(
+                "parameter warm_start must be the SHA-256 of a released model: 64 hex digits, or empty"
+            )
+        both = {name for name, _ in self.monotone_constraints} & set(self.categorical_features)
+        if both:
+            raise ParameterError(f"feature {min(both)} is categorical, so monotone_constraints can't name it")
+
+    def _check_size(self) -> None:
+        deepest = MAX_DEPTH_LOSSGUIDE if self.grow_policy == "lossguide" else MAX_DEPTH
+        least = 0 if self.grow_policy == "lossguide" else 1
+        _check("max_depth", self.max_depth, least <= self.max_depth <= deepest, f"between {least} and {deepest}")
+        _check(
+            "max_leaves",
+            self.max_leaves,
+            self.max_leaves == 0 or 2 <= self.max_leaves <= MAX_LEAVES,
+            f"0 or between 2 and {MAX_LEAVES}",
+        )
+        if self.max_leaves == 0 and (self.max_depth == 0 or self.max_depth > MAX_DEPTH):
+            raise ParameterError(f"a max_depth of 0 or above {MAX_DEPTH} needs max_leaves: something must bound a tree")
+
+    def check_features(self, feature_names: Sequence[str]) -> None:
+        """Checks that all features the parameters name are among those trained on.
+
+        Raises:
+            ParameterError: Naming the parameter and the unknown feature.
+        """
+        named = {
+            "monotone_constraints": [name for name, _ in self.monotone_constraints],
+            "interaction_constraints": [name for group in self.interaction_constraints for name in group],
+            "categorical_features": list(self.categorical_features),
+        }
+        known = set(feature_names)
+        for parameter, names in named.items():
+            for name in names:
+                if name not in known:
+                    raise ParameterError(f"parameter {parameter} names a feature {name!r} that is not trained on")
+
+    def rate(self, round_index: int) -> float:
+        """The shrinkage of a tree, by its number from 0."""
+        if not self.learning_rates:
+            return self.eta
+        return self.learning_rates[min(round_index, len(self.learning_rates) - 1)]
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any]) -> "BoostingParameters":
@@ -116,8 +215,8 @@ class BoostingParameters:
 
         Args:
             mapping: Any of the attributes above; the aliases learning_rate, lambda, alpha, min_split_loss,
-                num_boost_round and random_state; and objective, tree_method, booster and grow_policy,
-                which may be given but have one allowed value each.
+                num_boost_round and random_state; and objective, tree_method and booster, which may be given but
+                have one allowed value each.
 
         Raises:
             ParameterError: For an unknown name, a name given twice through an alias, or a bad value.
@@ -141,7 +240,13 @@ class BoostingParameters:
 
     def to_mapping(self) -> dict[str, Any]:
         """Returns all parameters by their own names, as JSON-able values; `from_mapping` reads it back."""
-        return asdict(self)
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return values | {
+            "monotone_constraints": dict(self.monotone_constraints),
+            "interaction_constraints": [list(group) for group in self.interaction_constraints],
+            "categorical_features": list(self.categorical_features),
+            "learning_rates": list(self.learning_rates),
+        }
 
 
 def _number(name: str, value: Any) -> int | float | None:
@@ -159,3 +264,50 @@ def _number(name: str, value: Any) -> int | float | None:
 def _check(name: str, value: float, good: bool, allowed: str) -> None:
     if not good:
         raise ParameterError(f"parameter {name} must be {allowed}, got {value!r}")
+
+
+def _monotone(value: Any) -> tuple[tuple[str, int], ...]:
+    pairs = list(value.items()) if isinstance(value, Mapping) else value
+    good = isinstance(pairs, (list, tuple)) and all(
+        isinstance(pair, (list, tuple)) and len(pair) == 2 and isinstance(pair[0], str) and pair[1] in (-1, 0, 1)
+        for pair in pairs
+    )
+    if not good:
+        raise ParameterError("parameter monotone_constraints must map feature names to 1, 0 or -1")
+    _no_repeats("monotone_constraints", [name for name, _ in pairs])
+    return tuple(sorted((name, int(way)) for name, way in pairs if way))
+
+
+def _groups(value: Any) -> tuple[tuple[str, ...], ...]:
+    if not isinstance(value, (list, tuple)) or any(isinstance(group, str) for group in value):
+        raise ParameterError("parameter interaction_constraints must be a list of lists of feature names")
+    return tuple(_names("interaction_constraints", group) for group in value)
+
+
+def _names(parameter: str, value: Any) -> tuple[str, ...]:
+    if not isinstance(value, (list, tuple)) or not all(isinstance(name, str) and name for name in value):
+        raise ParameterError(f"parameter {parameter} must list feature names")
+    _no_repeats(parameter, list(value))
+    return tuple(value)
+
+
+def _no_repeats(parameter: str, names: list[str]) -> None:
+    if len(set(names)) != len(names):
+        raise ParameterError(f"parameter {parameter} names a feature twice")
+
+
+def _rates(value: Any) -> tuple[float, ...]:
+    if not isinstance(value, (list, tuple)):
+        raise ParameterError("parameter learning_rates must be a list of numbers")
+    rates = tuple(float(_number("learning_rates", rate) or 0.0) for rate in value)
+    for rate in rates:
+        _check("learning_rates", rate, 0.0 < rate <= 1.0, "above 0 and at most 1")
+    return rates
+
+
+_PARSERS = {
+    "monotone_constraints": _monotone,
+    "interaction_constraints": _groups,
+    "categorical_features": lambda value: _names("categorical_features", value),
+    "learning_rates": _rates,
+}

@@ -15,28 +15,23 @@ def _partition(
     begins: npt.NDArray[np.int64],
     ends: npt.NDArray[np.int64],
     features: npt.NDArray[np.int64],
-    split_bins: npt.NDArray[np.int64],
-    missing_bins: npt.NDArray[np.int64],
-    default_left: npt.NDArray[np.uint8],
+    goes_left: npt.NDArray[np.uint8],
     spare: npt.NDArray[np.uint32],
     middles: npt.NDArray[np.int64],
 ) -> None:
     for node in range(begins.shape[0]):
-        column = columns[features[node]]
-        split, missing = split_bins[node], missing_bins[node]
-        missing_left = default_left[node] == 1
+        column, table = columns[features[node]], goes_left[node]
         write = begins[node]
         n_right = np.int64(0)
         for position in range(begins[node], ends[node]):
             # Both sides are written and one of them is kept: a branch here is taken at random and so slow.
             # `write` never runs ahead of `position`, so no unread row is lost.
             row = rows[position]
-            b = np.int64(column[row])
-            goes_left = np.int64(missing_left if b == missing else b <= split)
+            left = np.int64(table[column[row]])
             rows[write] = row
             spare[n_right] = row
-            write += goes_left
-            n_right += 1 - goes_left
+            write += left
+            n_right += 1 - left
         middles[node] = write
         for position in range(n_right):
             rows[write + position] = spare[position]
@@ -48,9 +43,7 @@ def partition_rows(
     begins: npt.NDArray[np.int64],
     ends: npt.NDArray[np.int64],
     features: npt.NDArray[np.int64],
-    split_bins: npt.NDArray[np.int64],
-    missing_bins: npt.NDArray[np.int64],
-    default_left: npt.NDArray[np.uint8],
+    goes_left: npt.NDArray[np.uint8],
     spare: npt.NDArray[np.uint32],
 ) -> npt.NDArray[np.int64]:
     """Reorders `rows` so that each split node's left rows come first; the order within a side is kept.
@@ -61,16 +54,14 @@ def partition_rows(
         begins: int64 (k,), where each split node begins in `rows`.
         ends: int64 (k,), and ends (not included).
         features: int64 (k,), row of `columns` that splits the node.
-        split_bins: int64 (k,), rows with bin <= this go left.
-        missing_bins: int64 (k,), the bin that stands for missing in that feature.
-        default_left: uint8 (k,), whether missing goes left.
+        goes_left: uint8 (k, 256), 1 for the bins, the missing one among them, whose rows go left, else 0.
         spare: uint32 (n,), room to work in.
 
     Returns:
         int64 (k,), where each right child begins. Cost: one look at each row of the split nodes.
     """
     middles = np.empty(begins.size, dtype=np.int64)
-    _partition(columns, rows, begins, ends, features, split_bins, missing_bins, default_left, spare, middles)
+    _partition(columns, rows, begins, ends, features, goes_left, spare, middles)
     return middles
 
 
@@ -80,9 +71,7 @@ def partition_rows_naive(
     begins: npt.NDArray[np.int64],
     ends: npt.NDArray[np.int64],
     features: npt.NDArray[np.int64],
-    split_bins: npt.NDArray[np.int64],
-    missing_bins: npt.NDArray[np.int64],
-    default_left: npt.NDArray[np.uint8],
+    goes_left: npt.NDArray[np.uint8],
 ) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]:
     """Twin of `partition_rows` by two lists a node; returns new rows and where the right children begin."""
     out = rows.copy()
@@ -91,9 +80,7 @@ def partition_rows_naive(
         left: list[np.uint32] = []
         right: list[np.uint32] = []
         for row in rows[begins[k] : ends[k]]:
-            b = int(columns[features[k], row])
-            goes_left = bool(default_left[k]) if b == missing_bins[k] else b <= split_bins[k]
-            (left if goes_left else right).append(row)
+            (left if goes_left[k, columns[features[k], row]] else right).append(row)
         out[begins[k] : ends[k]] = left + right
         middles.append(begins[k] + len(left))
     return out, np.array(middles, dtype=np.int64)

@@ -1,7 +1,9 @@
 """A trained tree, its use on rows, and its checkpoint; it neither trains nor knows XGBoost's file formats."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +17,7 @@ from bank_node.boosting.kernels import kernel
 __all__ = [
     "Tree",
     "add_tree",
+    "add_trees",
     "leaf_of_rows",
     "leaf_of_rows_naive",
     "predict_margin",
@@ -33,13 +36,16 @@ class Tree:
         right: int32 (m,), right child, or -1.
         parent: int32 (m,), -1 for the root.
         feature: int32 (m,), 0 for a leaf.
-        split_bin: int32 (m,), rows with bin <= this go left; -1 sends every present value right.
-        threshold: float32 (m,), rows with value < this go left, in the feature's unit; 0 for a leaf.
+        split_bin: int32 (m,), rows with bin <= this go left; -1 sends every present value right; 0 for a set.
+        threshold: float32 (m,), rows with value < this go left, in the feature's unit; 0 for a leaf or a set.
+        set_of_node: int32 (m,), the row of `right_sets` a node splits by, or -1.
+        right_sets: uint8 (c, 256), marks the categories that go right; all others go left, unknown ones too.
         default_left: uint8 (m,), whether missing values go left.
         weight: float32 (m,), the optimal weight of an inner node, and eta times it for a leaf.
         loss_change: float32 (m,), 0 for a leaf.
         sum_hessian: float32 (m,).
         value: float32 (m,), what a leaf adds to the margin, 0 for inner nodes.
+        metric: The validation metric after this tree, NaN where there is none; for early stopping, as `magnitudes`.
         magnitudes: int64 (2,), bounds of all banks' Σ|g| and Σh after this tree, in fixed-point units; -1 where the
             layout does not need them. No part of the model: a checkpoint goes on from them.
     """
@@ -55,6 +61,9 @@ class Tree:
     loss_change: npt.NDArray[np.float32]
     sum_hessian: npt.NDArray[np.float32]
     value: npt.NDArray[np.float32]
+    set_of_node: npt.NDArray[np.int32]
+    right_sets: npt.NDArray[np.uint8]
+    metric: float = math.nan
     magnitudes: npt.NDArray[np.int64] = field(default_factory=lambda: np.full(2, -1, dtype=np.int64))
 
     @property
@@ -75,7 +84,9 @@ _DTYPES = {
     "loss_change": np.float32,
     "sum_hessian": np.float32,
     "value": np.float32,
+    "set_of_node": np.int32,
 }
+_PER_TREE = ("right_sets", "sets", "metrics", "magnitudes")
 
 
 @kernel
@@ -86,6 +97,8 @@ def _leaf_of_binned(
     feature: npt.NDArray[np.int32],
     split_bin: npt.NDArray[np.int32],
     default_left: npt.NDArray[np.uint8],
+    set_of_node: npt.NDArray[np.int32],
+    right_sets: npt.NDArray[np.uint8],
     missing_bins: npt.NDArray[np.int64],
     out: npt.NDArray[np.int32],
 ) -> None:
@@ -94,7 +107,12 @@ def _leaf_of_binned(
         while left[node] >= 0:
             f = feature[node]
             b = np.int64(bins[i, f])
-            goes_left = default_left[node] == 1 if b == missing_bins[f] else b <= split_bin[node]
+            if b == missing_bins[f]:
+                goes_left = default_left[node] == 1
+            elif set_of_node[node] >= 0:
+                goes_left = right_sets[set_of_node[node], b] == 0
+            else:
+                goes_left = b <= split_bin[node]
             node = left[node] if goes_left else right[node]
         out[i] = node
 
@@ -109,6 +127,8 @@ def leaf_of_rows(tree: Tree, binned: BinnedRows) -> npt.NDArray[np.int32]:
         tree.feature,
         tree.split_bin,
         tree.default_left,
+        tree.set_of_node,
+        tree.right_sets,
         binned.cuts.n_bins,
         out,
     )
@@ -123,10 +143,17 @@ def leaf_of_rows_naive(tree: Tree, binned: BinnedRows) -> npt.NDArray[np.int32]:
         while tree.left[node] >= 0:
             b = row[tree.feature[node]]
             is_missing = b == binned.cuts.n_bins[tree.feature[node]]
-            goes_left = tree.default_left[node] if is_missing else b <= tree.split_bin[node]
+            right_set = _right_set(tree, node)
+            present_left = b <= tree.split_bin[node] if right_set is None else int(b) not in right_set
+            goes_left = tree.default_left[node] if is_missing else present_left
             node = int(tree.left[node] if goes_left else tree.right[node])
         leaves.append(node)
     return np.array(leaves, dtype=np.int32)
+
+
+def _right_set(tree: Tree, node: int) -> frozenset[int] | None:
+    row = int(tree.set_of_node[node])
+    return None if row < 0 else frozenset(np.flatnonzero(tree.right_sets[row]).tolist())
 
 
 def add_tree(margins: npt.NDArray[np.float32], tree: Tree, binned: BinnedRows) -> None:
@@ -143,6 +170,8 @@ def _add_margins(
     feature: npt.NDArray[np.int32],
     threshold: npt.NDArray[np.float32],
     default_left: npt.NDArray[np.uint8],
+    set_of_node: npt.NDArray[np.int32],
+    right_sets: npt.NDArray[np.uint8],
     value: npt.NDArray[np.float32],
     margins: npt.NDArray[np.float32],
 ) -> None:
@@ -154,7 +183,14 @@ def _add_margins(
             while left[root + node] >= 0:
                 at = root + node
                 x = columns[i, feature[at]]
-                goes_left = default_left[at] == 1 if x != x else x < threshold[at]
+                if x != x:
+                    goes_left = default_left[at] == 1
+                elif set_of_node[at] >= 0:
+                    # Category numbers nobody trained on go left, as in XGBoost.
+                    known = x >= np.float32(0.0) and x < np.float32(256.0)
+                    goes_left = not known or right_sets[set_of_node[at], np.int64(x)] == 0
+                else:
+                    goes_left = x < threshold[at]
                 node = np.int64(left[at]) if goes_left else np.int64(right[at])
             margin = np.float32(margin + value[root + node])
         margins[i] = margin
@@ -181,8 +217,16 @@ def predict_margin(
     if columns.ndim != 2 or columns.shape[1] < used:
         raise RowError(f"feature columns have shape {columns.shape}, the model needs at least {used} columns")
     margins = np.full(columns.shape[0], base_margin(base_score), dtype=np.float32)
+    add_trees(margins, trees, columns)
+    return margins
+
+
+def add_trees(margins: npt.NDArray[np.float32], trees: Sequence[Tree], columns: npt.NDArray[np.float32]) -> None:
+    """Adds trees' leaf values to float32 (n,) margins of real rows, float32 (n, f), in place, tree by tree."""
     if trees:
         sizes = np.array([tree.n_nodes for tree in trees], dtype=np.int64)
+        sets = np.array([tree.right_sets.shape[0] for tree in trees], dtype=np.int64)
+        first_sets = np.cumsum(sets) - sets
         _add_margins(
             columns,
             np.cumsum(sizes) - sizes,
@@ -191,10 +235,16 @@ def predict_margin(
             np.concatenate([tree.feature for tree in trees]),
             np.concatenate([tree.threshold for tree in trees]),
             np.concatenate([tree.default_left for tree in trees]),
+            np.concatenate(
+                [
+                    np.where(tree.set_of_node < 0, -1, tree.set_of_node + first).astype(np.int32)
+                    for tree, first in zip(trees, first_sets, strict=True)
+                ]
+            ),
+            np.concatenate([tree.right_sets for tree in trees]),
             np.concatenate([tree.value for tree in trees]),
             margins,
         )
-    return margins
 
 
 def predict_margin_naive(
@@ -208,7 +258,9 @@ def predict_margin_naive(
             node = 0
             while tree.left[node] >= 0:
                 x = row[tree.feature[node]]
-                goes_left = tree.default_left[node] if np.isnan(x) else x < tree.threshold[node]
+                right_set = _right_set(tree, node)
+                present_left = x < tree.threshold[node] if right_set is None else x not in right_set
+                goes_left = tree.default_left[node] if np.isnan(x) else present_left
                 node = int(tree.left[node] if goes_left else tree.right[node])
             margin = np.float32(margin + tree.value[node])
         out.append(margin)
@@ -217,9 +269,14 @@ def predict_margin_naive(
 
 def trees_to_bytes(trees: Sequence[Tree]) -> bytes:
     """Trees as a checkpoint, npz without pickle; equal trees give equal bytes."""
-    arrays = {"sizes": np.array([tree.n_nodes for tree in trees], dtype=np.int64)}
+    arrays: dict[str, npt.NDArray[Any]] = {"sizes": np.array([tree.n_nodes for tree in trees], dtype=np.int64)}
     for name, dtype in _DTYPES.items():
         arrays[name] = np.concatenate([np.empty(0, dtype=dtype), *(getattr(tree, name) for tree in trees)])
+    # 256 marks as 32 bytes.
+    sets = np.concatenate([np.empty((0, 256), dtype=np.uint8), *(tree.right_sets for tree in trees)])
+    arrays["right_sets"] = np.packbits(sets, axis=1, bitorder="little")
+    arrays["sets"] = np.array([tree.right_sets.shape[0] for tree in trees], dtype=np.int64)
+    arrays["metrics"] = np.array([tree.metric for tree in trees], dtype=np.float64)
     arrays["magnitudes"] = np.array([tree.magnitudes for tree in trees], dtype=np.int64).reshape(-1, 2)
     return pack_arrays(arrays)
 
@@ -230,16 +287,27 @@ def trees_from_bytes(data: bytes) -> list[Tree]:
     Raises:
         BoostingError: When the bytes are not such a checkpoint.
     """
-    arrays = unpack_arrays(data, ("sizes", *_DTYPES, "magnitudes"), what="trees")
-    ends = np.cumsum(arrays["sizes"])
-    n_nodes = int(ends[-1]) if ends.size else 0
+    arrays = unpack_arrays(data, ("sizes", *_DTYPES, *_PER_TREE), what="trees")
+    ends, set_ends = np.cumsum(arrays["sizes"]), np.cumsum(arrays["sets"])
+    n_nodes, n_sets = (int(each[-1]) if each.size else 0 for each in (ends, set_ends))
     for name, dtype in _DTYPES.items():
         if arrays[name].dtype != dtype or arrays[name].shape != (n_nodes,):
             raise BoostingError(f"the checkpoint of the trees has a wrong array {name}; remove it and join again")
-    if arrays["magnitudes"].shape != (ends.size, 2):
-        raise BoostingError("the checkpoint of the trees has a wrong array magnitudes; remove it and join again")
-    pieces = {name: np.split(arrays[name], ends[:-1]) for name in _DTYPES} if ends.size else {}
+    shapes = {"right_sets": (n_sets, 32), "sets": ends.shape, "metrics": ends.shape, "magnitudes": (ends.size, 2)}
+    for name, shape in shapes.items():
+        if arrays[name].shape != shape:
+            raise BoostingError(f"the checkpoint of the trees has a wrong array {name}; remove it and join again")
+    if not ends.size:
+        return []
+    pieces = {name: np.split(arrays[name], ends[:-1]) for name in _DTYPES}
+    marks = np.unpackbits(arrays["right_sets"], axis=1, bitorder="little")
+    right_sets = np.split(marks, set_ends[:-1])
     return [
-        Tree(**{name: pieces[name][i] for name in _DTYPES}, magnitudes=arrays["magnitudes"][i])
+        Tree(
+            **{name: pieces[name][i] for name in _DTYPES},
+            right_sets=right_sets[i],
+            metric=float(arrays["metrics"][i]),
+            magnitudes=arrays["magnitudes"][i],
+        )
         for i in range(ends.size)
     ]

@@ -58,17 +58,41 @@ def names(f: int) -> list[str]:
     return [f"feature_{i}" for i in range(f)]
 
 
+def make_mixed_rows(n: int, *, seed: int = 0, categories: int = 12) -> tuple[np.ndarray, np.ndarray]:
+    """float32 (n, 6) columns of which 4 and 5 are category numbers (5 has three), with missing values, and labels."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n, 6)).astype(np.float32)
+    x[:, 4], x[:, 5] = rng.integers(0, categories, n), rng.integers(0, 3, n)
+    effect = rng.normal(size=categories)[x[:, 4].astype(int)]
+    z = x[:, 0] + effect + 0.7 * (x[:, 5] == 1) * x[:, 1] - 0.4 * x[:, 2] + rng.normal(size=n)
+    x[rng.random(x.shape) < 0.06] = np.nan
+    return x, (z > np.quantile(z, 0.85)).astype(np.uint8)
+
+
 def train(
     x: np.ndarray,
     y: np.ndarray,
     params: BoostingParameters,
     secure_sum: SecureSum = alone,
     edges: Sequence[np.ndarray] | None = None,
+    *,
+    weights: np.ndarray | None = None,
+    keys: np.ndarray | None = None,
 ) -> Trained:
     """Bins, trains and exports at one bank."""
-    cuts = global_bins(x, y, edges or grids(x.shape[1]), params.max_bin, secure_sum)
+    labels = names(x.shape[1])
+    cuts = global_bins(
+        x,
+        y,
+        edges or grids(x.shape[1]),
+        params.max_bin,
+        secure_sum,
+        feature_names=labels,
+        categorical=[name in params.categorical_features for name in labels],
+        weights=weights,
+    )
     binned = bin_rows(x, cuts)
-    trees = train_trees(binned, y, params, secure_sum, n_rows_total=cuts.n_rows_total)
+    trees = train_trees(binned, y, params, secure_sum, n_rows_total=cuts.n_rows_total, weights=weights, row_keys=keys)
     base_score = cuts.base_score(params)
-    model = export_booster(trees, cuts, params, names(x.shape[1]), base_score)
+    model = export_booster(trees, cuts, params, labels, base_score)
     return Trained(trees, cuts, binned, base_score, model)

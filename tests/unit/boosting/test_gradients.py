@@ -28,6 +28,10 @@ def test_twin(weight: float) -> None:
     margins, labels = _rows(3000)
     fast = logistic_gradients(margins, labels, weight, 30)
     assert np.array_equal(fast, logistic_gradients_naive(margins, labels, weight, 30))
+    own = np.random.default_rng(1).random(margins.size).astype(np.float32) * 3
+    weighted = logistic_gradients(margins, labels, weight, 30, weights=own)
+    assert np.array_equal(weighted, logistic_gradients_naive(margins, labels, weight, 30, own))
+    assert np.array_equal(logistic_gradients(margins, labels, weight, 30, weights=np.ones_like(own)), fast)
 
 
 def test_hand_case() -> None:

@@ -20,7 +20,26 @@ def test_the_first_trees_magnitudes_follow_from_counts(
     labels = np.array([0] * negative + [1] * positive, dtype=np.uint8)
     margins = np.full(labels.size, base_margin(base_score), dtype=np.float32)
     sums = _sums(logistic_gradients(margins, labels, weight, bits))
-    assert first_magnitudes(base_score, labels.size, positive, weight, bits) == sums
+    counts = (negative, positive)
+    exact = first_magnitudes(base_score, counts, (negative << 24, positive << 24), weight, bits)
+    assert exact == sums
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**32), st.integers(1, 300), st.floats(0.1, 50), st.integers(12, 30))
+def test_the_first_trees_magnitudes_of_weighted_rows_are_close_bounds(
+    seed: int, rows: int, scale: float, bits: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    labels, weights = (rng.random(rows) < 0.3).astype(np.uint8), (rng.random(rows) * 5).astype(np.float32)
+    margins = np.full(rows, base_margin(0.2), dtype=np.float32)
+    sums = _sums(logistic_gradients(margins, labels, scale, bits, weights=weights))
+    units = np.ceil(weights.astype(np.float64) * 2.0**24).astype(np.int64)
+    of_label = tuple((int((labels == k).sum()), int(units[labels == k].sum())) for k in (0, 1))
+    counts, masses = zip(*of_label, strict=True)
+    bounds = first_magnitudes(0.2, counts, masses, scale, bits)
+    assert sums[0] <= bounds[0] <= sums[0] * 1.001 + 4 * rows + 50 * scale * weights.sum()
+    assert sums[1] <= bounds[1] <= sums[1] * 1.001 + 4 * rows + 50 * scale * weights.sum()
 
 
 @settings(max_examples=300, deadline=None)
@@ -40,13 +59,15 @@ def test_the_next_trees_magnitudes_are_never_above_their_bounds(
     labels = (rng.random(rows) < 0.3).astype(np.uint8)
     leaf = rng.integers(0, 5, rows)
     values = (rng.normal(size=5) * step).astype(np.float32)
-    before = logistic_gradients(margins, labels, weight, bits)
+    own = None if seed % 2 else (rng.random(rows) * 4).astype(np.float32)
+    total_weight = rows if own is None else int(np.ceil(own.astype(np.float64).sum()))
+    before = logistic_gradients(margins, labels, weight, bits, weights=own)
     leaf_sums = np.array([_sums(before[leaf == k]) for k in range(5)], dtype=np.int64)
-    after = _sums(logistic_gradients(margins + values[leaf], labels, weight, bits))
-    bounds = next_magnitudes(values, leaf_sums, rows, weight, bits)
+    after = _sums(logistic_gradients(margins + values[leaf], labels, weight, bits, weights=own))
+    bounds = next_magnitudes(values, leaf_sums, rows, total_weight, weight, bits)
     assert after[0] <= bounds[0] and after[1] <= bounds[1]
     if np.abs(values).max() < 1:
         # Tight: the factor, 1 in 1000, and a rounding a row.
-        slack = 4 * rows * (1 + max(1.0, weight) * 2.0 ** (bits - 22))
+        slack = 4 * rows + 4 * (total_weight + 1) * max(1.0, weight) * 2.0 ** (bits - 22)
         for old, bound in zip(leaf_sums.sum(axis=0), bounds, strict=True):
             assert bound <= old * np.exp(np.abs(values).max()) * 1.002 + slack

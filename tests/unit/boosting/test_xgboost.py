@@ -15,45 +15,9 @@ from bank_node.boosting import (
     predict_margin,
     sigmoid,
 )
-from tests.unit.boosting.samples import Trained, make_rows, names, train
-
-_VERSION = tuple(int(part) for part in xgboost.__version__.split(".")[:2])
-ARITHMETIC = "3.4" if _VERSION >= (3, 4) else "3.2"
-
-
-def _pooled(trained: Trained, labels: np.ndarray, params: BoostingParameters) -> tuple[xgboost.Booster, np.ndarray]:
-    """XGBoost's own training on the bin numbers, NaN for missing, and its margins."""
-    bins = trained.binned.bins.astype(np.float32)
-    bins[trained.binned.bins == trained.cuts.n_bins[None, :]] = np.nan
-    settings = params.to_mapping()
-    rounds = settings.pop("n_estimators")
-    settings.pop("xgboost_arithmetic")
-    settings.pop("histogram_layout")
-    if settings["base_score"] is None:
-        settings.pop("base_score")
-    settings |= {"objective": "binary:logistic", "tree_method": "hist", "max_bin": 300, "nthread": 1}
-    matrix = xgboost.DMatrix(bins, labels, nthread=1)
-    booster = xgboost.train(settings, matrix, rounds)
-    return booster, booster.predict(matrix, output_margin=True)
-
-
-def _same_trees(trained: Trained, booster: xgboost.Booster) -> float:
-    """The share of trees whose links, features, split bins and default directions are all equal."""
-    theirs = json.loads(booster.save_raw("json"))["learner"]["gradient_booster"]["model"]["trees"]
-    assert len(theirs) == len(trained.trees)
-    same = 0
-    for ours, other in zip(trained.trees, theirs, strict=True):
-        if ours.left.tolist() != other["left_children"] or ours.feature.tolist() != other["split_indices"]:
-            continue
-        inner = ours.left >= 0
-        last_bin = trained.cuts.n_bins[ours.feature] - 1
-        bins = np.minimum(np.ceil(other["split_conditions"]).astype(np.int64) - 1, last_bin)
-        same += bool(
-            np.array_equal(bins[inner], ours.split_bin[inner])
-            and np.array_equal(np.array(other["default_left"])[inner], ours.default_left[inner])
-        )
-    return same / len(theirs)
-
+from bank_node.boosting.sampling import row_keys, sample_rows
+from tests.unit.boosting.parity import ARITHMETIC, masked_objective, node_by_node, pooled, same_trees
+from tests.unit.boosting.samples import make_mixed_rows, make_rows, names, train
 
 CASES = {
     "missing values": ({"missing": 0.15}, {}),
@@ -73,8 +37,110 @@ def test_trees_and_predictions_are_xgboosts(case: str) -> None:
     values = {"n_estimators": 50, "max_depth": 6, "max_bin": 64, "xgboost_arithmetic": ARITHMETIC} | settings
     params = BoostingParameters.from_mapping(values)
     trained = train(x, y, params)
-    booster, theirs = _pooled(trained, y, params)
-    assert _same_trees(trained, booster) >= 0.99
+    booster, theirs = pooled(trained, y, params)
+    assert same_trees(trained, booster) >= 0.99
+    ours = predict_margin(trained.trees, x, trained.base_score)
+    assert np.abs(ours - theirs).max() < 1e-5
+    assert abs(average_precision_score(y, ours) - average_precision_score(y, theirs)) < 1e-4
+
+
+CATEGORIES = {"categorical_features": ["feature_4", "feature_5"]}
+FEATURES = {
+    "monotone": {"monotone_constraints": {"feature_0": 1, "feature_1": -1, "feature_3": 1}, "max_depth": 5},
+    "monotone with penalties": {
+        "monotone_constraints": {"feature_0": 1, "feature_2": -1},
+        "reg_alpha": 0.7,
+        "max_delta_step": 0.5,
+        "min_child_weight": 4,
+    },
+    "interaction": {"interaction_constraints": [["feature_0", "feature_1"], ["feature_1", "feature_2", "feature_3"]]},
+    "categories": CATEGORIES,
+    "categories one by one": CATEGORIES | {"max_cat_to_onehot": 20},
+    "few categories a set": CATEGORIES | {"max_cat_threshold": 4, "min_child_weight": 3, "reg_alpha": 0.3},
+    "loss-guided": {"grow_policy": "lossguide", "max_leaves": 21, "max_depth": 0},
+    "loss-guided and bounded": {"grow_policy": "lossguide", "max_leaves": 40, "max_depth": 6, "gamma": 0.4},
+    "levels with few leaves": {"max_leaves": 11},
+    "learning rates": {"learning_rates": [0.5, 0.4, 0.3, 0.1]},
+    "all of them": CATEGORIES
+    | {
+        "monotone_constraints": {"feature_0": 1},
+        "interaction_constraints": [["feature_0", "feature_4", "feature_5"], ["feature_1", "feature_2"]],
+        "grow_policy": "lossguide",
+        "max_leaves": 24,
+        "learning_rates": [0.4, 0.2],
+        "scale_pos_weight": 3.0,
+    },
+}
+
+
+@pytest.mark.parametrize("case", FEATURES)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_features_are_xgboosts(case: str, weighted: bool) -> None:
+    x, y = make_mixed_rows(5000, seed=len(case))
+    values = {"n_estimators": 30, "max_bin": 48, "xgboost_arithmetic": ARITHMETIC} | FEATURES[case]
+    params = BoostingParameters.from_mapping(values)
+    weights = np.random.default_rng(5).gamma(2.0, 0.5, 5000).astype(np.float32) if weighted else None
+    trained = train(x, y, params, weights=weights)
+    booster, theirs = pooled(trained, y, params, weights)
+    assert same_trees(trained, booster) >= 0.99
+    ours = predict_margin(trained.trees, x, trained.base_score)
+    assert np.abs(ours - theirs).max() < 1e-5
+    assert abs(average_precision_score(y, ours) - average_precision_score(y, theirs)) < 1e-4
+    # The exported file, on the real values, is the same model.
+    loaded = xgboost.Booster()
+    loaded.load_model(bytearray(trained.model))
+    assert loaded.feature_types == ["c" if name in params.categorical_features else "float" for name in names(6)]
+    matrix = xgboost.DMatrix(x, feature_names=names(6), feature_types=loaded.feature_types, enable_categorical=True)
+    assert np.abs(loaded.predict(matrix, output_margin=True) - ours).max() < 1e-6
+    shap = loaded.predict(matrix, pred_contribs=True)
+    assert np.abs(shap.sum(axis=1) - ours).max() < 1e-4
+
+
+def test_categories_that_nobody_trained_on_go_where_xgboost_sends_them() -> None:
+    x, y = make_mixed_rows(3000, seed=3)
+    params = BoostingParameters.from_mapping({"n_estimators": 8} | CATEGORIES)
+    trained = train(x, y, params)
+    odd = x[:200].copy()
+    odd[:, 4] = np.tile(np.array([12, 31, 255, 256, 4000], dtype=np.float32), 40)
+    loaded = xgboost.Booster()
+    loaded.load_model(bytearray(trained.model))
+    types = loaded.feature_types
+    matrix = xgboost.DMatrix(odd, feature_names=names(6), feature_types=types, enable_categorical=True)
+    assert any((tree.feature[tree.set_of_node >= 0] == 4).any() for tree in trained.trees)
+    ours = predict_margin(trained.trees, odd, trained.base_score)
+    assert np.abs(loaded.predict(matrix, output_margin=True) - ours).max() < 1e-6
+
+
+@pytest.mark.parametrize("sampling", ["bytree", "bylevel", "bynode", "all three"])
+def test_sampled_features_split_as_in_xgboost(sampling: str) -> None:
+    x, y = make_mixed_rows(1500, seed=8)
+    shares = {f"colsample_{way}": 0.6 for way in ("bytree", "bylevel", "bynode") if sampling in (way, "all three")}
+    params = BoostingParameters.from_mapping(
+        {"n_estimators": 12, "max_depth": 4, "xgboost_arithmetic": ARITHMETIC, "seed": 4} | CATEGORIES | shares
+    )
+    trained = train(x, y, params)
+    assert train(x, y, BoostingParameters.from_mapping(params.to_mapping() | {"seed": 5})).model != trained.model
+    same, theirs = node_by_node(trained, y, params)
+    assert same >= 0.99
+    ours = predict_margin(trained.trees, x, trained.base_score)
+    assert np.abs(ours - theirs).max() < 1e-5
+    assert abs(average_precision_score(y, ours) - average_precision_score(y, theirs)) < 1e-4
+
+
+def test_sampled_rows_train_as_in_xgboost() -> None:
+    x, y = make_mixed_rows(5000, seed=9)
+    params = BoostingParameters.from_mapping(
+        {"n_estimators": 20, "subsample": 0.5, "seed": 2, "xgboost_arithmetic": ARITHMETIC} | CATEGORIES
+    )
+    keys = row_keys(range(5000))
+    trained = train(x, y, params, keys=keys)
+    rounds = iter(range(20))
+
+    def sampled(margins: np.ndarray, matrix: xgboost.DMatrix) -> tuple[np.ndarray, np.ndarray]:
+        return masked_objective(y, sample_rows(keys, 0.5, 2, next(rounds)))(margins, matrix)
+
+    booster, theirs = pooled(trained, y, params, objective=sampled)
+    assert same_trees(trained, booster) >= 0.99
     ours = predict_margin(trained.trees, x, trained.base_score)
     assert np.abs(ours - theirs).max() < 1e-5
     assert abs(average_precision_score(y, ours) - average_precision_score(y, theirs)) < 1e-4
@@ -85,9 +151,14 @@ def test_the_base_score_is_xgboosts() -> None:
     for weight in (1.0, 0.5, 12.0):
         params = BoostingParameters(n_estimators=1, scale_pos_weight=weight)
         trained = train(x, y, params)
-        booster, _ = _pooled(trained, y, params)
+        booster, _ = pooled(trained, y, params)
         stored = json.loads(booster.save_config())["learner"]["learner_model_param"]["base_score"]
         assert trained.base_score == pytest.approx(float(stored.strip("[]")), rel=2e-7)
+        own = np.random.default_rng(2).random(3000).astype(np.float32) * 4
+        heavy = train(x, y, params, weights=own)
+        booster, _ = pooled(heavy, y, params, own)
+        stored = json.loads(booster.save_config())["learner"]["learner_model_param"]["base_score"]
+        assert heavy.base_score == pytest.approx(float(stored.strip("[]")), rel=5e-7)
 
 
 @pytest.mark.parametrize("export", [export_booster, export_booster_ubj])
