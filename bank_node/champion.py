@@ -9,7 +9,7 @@ import xgboost
 
 from bank_node.boosting import BoostingParameters
 
-__all__ = ["feature_types", "rate_schedule", "train_champion", "xgboost_settings"]
+__all__ = ["feature_types", "margins_of", "rate_schedule", "train_champion", "xgboost_settings"]
 
 
 #: Parameters that XGBoost has under the same name and takes with the same meaning.
@@ -77,3 +77,15 @@ def train_champion(
     return xgboost.train(
         xgboost_settings(params) | {"nthread": threads}, matrix, params.n_estimators, callbacks=rate_schedule(params)
     )
+
+
+def margins_of(booster: xgboost.Booster, columns: npt.NDArray[np.float32], threads: int = 1) -> npt.NDArray[np.float32]:
+    """A Booster's log-odds, float32 (n,), of rows in its features' order; category numbers stay numbers."""
+    matrix = xgboost.DMatrix(
+        columns,
+        feature_names=booster.feature_names,
+        feature_types=booster.feature_types,
+        enable_categorical=True,
+        nthread=threads,
+    )
+    return np.asarray(booster.predict(matrix, output_margin=True))

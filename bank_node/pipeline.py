@@ -116,6 +116,7 @@ def gate(config_path: Path | str, run_id: str, *, log: Log = logger.info) -> dic
 
 def train(config_path: Path | str, run_id: str, *, log: Log = logger.info) -> dict[str, Any]:
     """Join a run, exchange keys, agree on bins and train the consortium's model."""
+    from bank_node.boosting import row_keys
     from bank_node.contracts import contract_for_run
     from bank_node.federation import BankRows, Beginning, train_model
     from bank_node.purge import note_trained_on
@@ -144,7 +145,11 @@ def train(config_path: Path | str, run_id: str, *, log: Log = logger.info) -> di
                 config, contract, training, ours, total, session.secure_sum, unit, run_id, words
             ),
         )
-        rows = BankRows(columns=_columns(training, contract), labels=_labels(training))
+        rows = BankRows(
+            columns=_columns(training, contract),
+            labels=_labels(training),
+            keys=row_keys(training["row_id"]) if plan.boosting.subsample < 1.0 else None,
+        )
         model = train_model(
             rows,
             contract.feature_names,
@@ -171,7 +176,7 @@ def train(config_path: Path | str, run_id: str, *, log: Log = logger.info) -> di
 
 def evaluate(config_path: Path | str, run_id: str, *, log: Log = logger.info) -> dict[str, Any]:
     """Evaluate the model on later rows: all banks' by secure sum, our own, and the local champion's on our own."""
-    from bank_node.champion import train_champion
+    from bank_node.champion import margins_of, train_champion
     from bank_node.contracts import contract_for_run
     from bank_node.evaluation import rank_metrics
     from bank_node.federation import BankRows, evaluate_model
@@ -186,7 +191,7 @@ def evaluate(config_path: Path | str, run_id: str, *, log: Log = logger.info) ->
         contract = contract_for_run(config, session.view.settings.contract_fingerprint, log)
         training, test = _split(config, feature_rows(config, own_contract), plan)
         session.exchange_keys()
-        model = _reload(config, run_id, plan, contract)
+        model = _reload(config, run_id)
         rows = BankRows(columns=_columns(test, contract), labels=_labels(test))
         everyone, own = evaluate_model(model, rows, plan.alert_budget, session, log)
         champion = train_champion(
@@ -194,10 +199,7 @@ def evaluate(config_path: Path | str, run_id: str, *, log: Log = logger.info) ->
         )
         alone = None
         if champion is not None:
-            import xgboost
-
-            matrix = xgboost.DMatrix(rows.columns, feature_names=list(contract.feature_names), nthread=1)
-            alone = rank_metrics(rows.labels, champion.predict(matrix, output_margin=True), plan.alert_budget)
+            alone = rank_metrics(rows.labels, margins_of(champion, rows.columns), plan.alert_budget)
         result = {
             "run_id": run_id,
             "bank": config.bank_id,
@@ -332,20 +334,20 @@ def _labels(table: pd.DataFrame) -> np.ndarray:
     return (table["is_fraud"].to_numpy() > 0.5).astype(np.uint8)
 
 
-def _reload(config: BankConfig, run_id: str, plan: RunPlan, contract: Any) -> Any:
+def _reload(config: BankConfig, run_id: str) -> Any:
     """The trained model of a run from the bank's own files."""
-    from bank_node.boosting import cuts_from_bytes
-    from bank_node.checkpoint import TreeFile
+    from bank_node.boosting import cuts_from_bytes, read_booster
     from bank_node.federation import FederatedModel
 
     folder = config.run_dir(run_id)
     if not (folder / "model.json").exists():
         raise LocalError(f"bank {config.bank_id} has not finished training in run {run_id}")
-    cuts = cuts_from_bytes((folder / "bins.npz").read_bytes())
+    model_json = (folder / "model.json").read_bytes()
+    model = read_booster(model_json)
     return FederatedModel(
-        trees=TreeFile(folder / "trees.bin").trees,
-        cuts=cuts,
-        base_score=cuts.base_score(plan.boosting),
-        model_json=(folder / "model.json").read_bytes(),
+        trees=list(model.trees),
+        cuts=cuts_from_bytes((folder / "bins.npz").read_bytes()),
+        base_score=model.base_score,
+        model_json=model_json,
         seconds={},
     )

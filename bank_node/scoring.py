@@ -40,8 +40,7 @@ def score_rows(booster: xgboost.Booster, rows: pd.DataFrame) -> np.ndarray:
     missing = [name for name in names if name not in rows.columns]
     if missing:
         raise LocalError(f"the rows lack the model's feature columns {', '.join(missing)}")
-    matrix = xgboost.DMatrix(rows[names].to_numpy(np.float32), feature_names=names, nthread=1)
-    return booster.predict(matrix)
+    return booster.predict(_matrix(booster, rows))
 
 
 def make_alerts(booster: xgboost.Booster, rows: pd.DataFrame, scores: np.ndarray, budget: float) -> pd.DataFrame:
@@ -61,8 +60,7 @@ def make_alerts(booster: xgboost.Booster, rows: pd.DataFrame, scores: np.ndarray
     top = np.argsort(-scores, kind="stable")[:count]
     chosen = rows.iloc[top]
     names = booster.feature_names or []
-    matrix = xgboost.DMatrix(chosen[names].to_numpy(np.float32), feature_names=names, nthread=1)
-    shap = booster.predict(matrix, pred_contribs=True)[:, :-1]
+    shap = booster.predict(_matrix(booster, chosen), pred_contribs=True)[:, :-1]
     order = np.argsort(-shap, axis=1, kind="stable")[:, :REASONS]
     alerts = chosen[["row_id", "event_time"]].reset_index(drop=True)
     alerts["score"] = scores[top]
@@ -73,3 +71,14 @@ def make_alerts(booster: xgboost.Booster, rows: pd.DataFrame, scores: np.ndarray
             f"{names[c]} {v:+.2f}" if v > 0 else "" for c, v in zip(column, value, strict=True)
         ]
     return alerts
+
+
+def _matrix(booster: xgboost.Booster, rows: pd.DataFrame) -> xgboost.DMatrix:
+    names = booster.feature_names or []
+    return xgboost.DMatrix(
+        rows[names].to_numpy(np.float32),
+        feature_names=names,
+        feature_types=booster.feature_types,
+        enable_categorical=True,
+        nthread=1,
+    )

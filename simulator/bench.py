@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bank_node.boosting import BoostingParameters
+from bank_node.champion import xgboost_settings
 from bank_node.federation import BankRows
 from simulator.bench_kernels import SAME_WORK, kernel_seconds, xgboost_seconds
 from simulator.tables import SimulatedTable, auto_grid
@@ -44,13 +45,9 @@ def make_rows(banks: int, rows: int, features: int, seed: int) -> SimulatedTable
 
 def _pooled(table: SimulatedTable, params: BoostingParameters, threads: int) -> float:
     rows = table.pooled(table.train)
-    settings = params.to_mapping()
-    rounds = int(settings.pop("n_estimators"))
-    for ours in ("base_score", "xgboost_arithmetic", "histogram_layout"):
-        settings.pop(ours, None)
     started = perf_counter()
     matrix = xgboost.QuantileDMatrix(rows.columns, label=rows.labels, max_bin=params.max_bin, nthread=threads)
-    xgboost.train(settings | {"nthread": threads, "verbosity": 0}, matrix, num_boost_round=rounds)
+    xgboost.train(xgboost_settings(params) | {"nthread": threads}, matrix, num_boost_round=params.n_estimators)
     return perf_counter() - started
 
 

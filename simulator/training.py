@@ -13,7 +13,6 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-import numpy as np
 import xgboost
 import yaml
 
@@ -21,7 +20,7 @@ from aggregator.client import OperatorClient
 from aggregator.config import AggregatorConfig
 from aggregator.server import AggregatorServer
 from bank_node.boosting import BoostingParameters
-from bank_node.champion import train_champion
+from bank_node.champion import margins_of, train_champion
 from bank_node.evaluation import rank_metrics
 from bank_node.federation import BankRows
 from bank_node.plan import RunPlan
@@ -315,8 +314,7 @@ def _compare(table: SimulatedTable, params: BoostingParameters, budget: float, m
     def judged(booster: xgboost.Booster | None, rows: BankRows) -> dict[str, Any] | None:
         if booster is None:
             return None
-        margins = booster.predict(xgboost.DMatrix(rows.columns, feature_names=names), output_margin=True)
-        return rank_metrics(rows.labels, np.asarray(margins), budget).to_mapping()
+        return rank_metrics(rows.labels, margins_of(booster, rows.columns, threads=0), budget).to_mapping()
 
     pooled = table.pooled(table.train)
     champion = train_champion(pooled.columns, pooled.labels, params, names, threads=0)
