@@ -17,8 +17,8 @@ import bank_node.session as session_module
 from aggregator.coordinator import Coordinator
 from aggregator.steps import Step
 from aggregator.sum_files import FinishedSum
+from bank_node.checks import CheckKeys
 from bank_node.ledger import read_records
-from protocol.checks import CheckKeys
 from protocol.errors import Equivocation, ProtocolViolation, RunAborted, TamperedSum
 from protocol.field import HALF
 from protocol.layout import CHUNK_SLOTS, PAYLOAD_SLOTS

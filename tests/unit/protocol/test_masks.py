@@ -11,11 +11,11 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from protocol.checks import CheckKeys
+from bank_node.checks import CheckKeys
+from bank_node.inner_products import inner_products, inner_products_naive
 from protocol.errors import ProtocolViolation, TamperedSum
 from protocol.field import MODULUS, add
 from protocol.he_parameters import HE_FINGERPRINT, HE_PARAMETERS
-from protocol.inner_products import inner_products, inner_products_naive
 from protocol.layout import CHUNK_SLOTS, MAC_SLOT, PAYLOAD_SLOTS, WITNESS_SLOT
 from protocol.masks import ElementStream, MaskStream, SecretBytes, pair_seed, roster_digest, step_name
 

@@ -1,4 +1,4 @@
-"""Inner products mod t, for the MACs of a secure sum. Banks only: the aggregator verifies nothing and has no numba."""
+"""Inner products mod t, for the MACs of a secure sum. It knows no keys and no runs."""
 
 import numba
 import numpy as np
