@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bank_node.boosting.binning import BINNING_TOTALS
+
 __all__ = ["DRIFTED", "Drift", "drift_of", "psi", "split_counts"]
 
 Ints = npt.NDArray[np.int64]
@@ -75,13 +77,13 @@ def psi(ours: Ints, reference: Ints, *, groups: int = GROUPS, fewest: int = 100)
 
 
 def split_counts(vector: Ints, sizes: Sequence[int]) -> list[Ints]:
-    """The counts of each feature in the binning step's vector: after two totals, one missing cell and the grid's."""
-    parts, place = [], 2
+    """The counts of each feature in the binning step's vector: after the totals, one missing cell and the grid's."""
+    parts, place = [], BINNING_TOTALS
     for size in sizes:
         parts.append(vector[place : place + size])
         place += size
     if place != len(vector):
-        raise ValueError(f"{len(vector)} counts for {len(sizes)} features of {place - 2} cells")
+        raise ValueError(f"{len(vector)} counts for {len(sizes)} features of {place - BINNING_TOTALS} cells")
     return parts
 
 

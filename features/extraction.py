@@ -91,8 +91,7 @@ def feature_table(
         row_id=wide["payment_id"],
         label_time=wide["settled_time"],
         **{
-            name: CATALOGUE[name].build(wide, contract).cast("float64").cast("float32")
-            for name in contract.local_names
+            name: CATALOGUE[name].build(wide, contract).cast("float64").cast("float32") for name in contract.local_names
         },
     ).relocate("row_id", "event_time", "is_fraud", "label_time")
 

@@ -20,6 +20,7 @@ from bank_node.boosting.kernels import kernel
 from bank_node.boosting.parameters import MAX_BINS, BoostingParameters
 
 __all__ = [
+    "BINNING_TOTALS",
     "BinnedRows",
     "Cuts",
     "SecureSum",
@@ -38,6 +39,8 @@ SecureSum = Callable[[str, npt.NDArray[np.int64]], npt.NDArray[np.int64]]
 """`secure_sum(step, vector)`: the sum of all banks' int64 vectors of that step; the identity for one bank."""
 
 _LARGEST = np.finfo(np.float32).max
+BINNING_TOTALS = 4
+"""Numbers before the counts in the binning step's vector, see `_counts`."""
 _CHECKED_ROWS = 1 << 16
 MAX_CATEGORIES = MAX_BINS - 1
 """Categories of a feature: as many as there are bins besides the missing one."""
@@ -305,15 +308,15 @@ def global_bins(
         np.arange(1, MAX_CATEGORIES, dtype=np.float32) if kinds[feature] else _grid_edges(feature, grid)
         for feature, grid in enumerate(grids)
     ]
-    starts = 4 + np.concatenate(([0], np.cumsum([grid.size + 2 for grid in edges]))).astype(np.int64)
+    starts = BINNING_TOTALS + np.concatenate(([0], np.cumsum([grid.size + 2 for grid in edges]))).astype(np.int64)
     vector = np.zeros(int(starts[-1]), dtype=np.int64)
-    vector[:4] = _counts(marks, masses)
+    vector[:BINNING_TOTALS] = _counts(marks, masses)
     for feature, grid in enumerate(edges):
         _count_cells(columns, feature, _padded(grid), vector[starts[feature] : starts[feature + 1]])
     total = secure_sum(step, vector)
     if total.shape != vector.shape or total.dtype != np.int64:
         raise SumError(f"step {step}: the sum has shape {total.shape} {total.dtype}, expected {vector.shape} int64")
-    n_rows, n_positive, weight, positive_weight = (int(value) for value in total[:4])
+    n_rows, n_positive, weight, positive_weight = (int(value) for value in total[:BINNING_TOTALS])
     if not 0 <= n_positive <= n_rows or not 0 <= positive_weight <= weight:
         raise SumError(f"step {step}: the summed counts or weights of labels contradict one another")
     values, has_missing = [], []

@@ -41,9 +41,9 @@ def test_a_column_that_goes_missing_drifts() -> None:
 
 
 def test_counts_of_the_binning_step_are_cut_by_feature() -> None:
-    vector = np.arange(9)
-    assert [part.tolist() for part in split_counts(vector, [3, 4])] == [[2, 3, 4], [5, 6, 7, 8]]
-    with pytest.raises(ValueError, match="9 counts"):
+    vector = np.arange(11)
+    assert [part.tolist() for part in split_counts(vector, [3, 4])] == [[4, 5, 6], [7, 8, 9, 10]]
+    with pytest.raises(ValueError, match="11 counts"):
         split_counts(vector, [3, 3])
 
 

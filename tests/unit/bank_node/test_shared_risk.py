@@ -254,4 +254,3 @@ def test_the_link_key_is_a_secret_file_and_never_in_a_table(tmp_path: Path) -> N
     path.chmod(0o600)
     with pytest.raises(LocalError, match="damaged"):
         SharedStore(tmp_path / "0" / "shared").key()
-

@@ -15,7 +15,7 @@ from bank_node.boosting import (
     global_bins,
     grid_counts,
 )
-from bank_node.boosting.binning import bin_rows_naive, quantile_cuts
+from bank_node.boosting.binning import BINNING_TOTALS, bin_rows_naive, quantile_cuts
 from tests.unit.boosting.lockstep import run_banks
 from tests.unit.boosting.samples import alone, grids, make_rows
 
@@ -125,4 +125,4 @@ def test_grid_counts_are_those_of_the_binning_step() -> None:
         return vector
 
     global_bins(x, y, grids(6), 16, watched)
-    assert np.array_equal(np.concatenate(grid_counts(x, grids(6))), seen[0][2:])
+    assert np.array_equal(np.concatenate(grid_counts(x, grids(6))), seen[0][BINNING_TOTALS:])
