@@ -236,9 +236,9 @@ class LocalRows:
         self._plan = plan
         if plan.packing is None:
             self._packed = None
-            return np.asarray(self._gradients[self._sampled.rows].sum(axis=0, dtype=np.int64))
+            return np.asarray(self._in_sample(self._gradients).sum(axis=0, dtype=np.int64))
         self._packed = pack_rows(self._gradients, plan.packing)
-        return np.array([self._packed[self._sampled.rows].sum()], dtype=np.int64)
+        return np.array([self._in_sample(self._packed).sum()], dtype=np.int64)
 
     def histograms(self, nodes: Sequence[int]) -> Integers:
         """See `RowStore`."""
@@ -265,6 +265,10 @@ class LocalRows:
         """See `RowStore`."""
         for order in (self._sampled, self._others):
             _add_leaves(order.rows, *order.ranges(leaves), values, self._margins)
+
+    def _in_sample(self, values: Integers) -> Integers:
+        """The sampled rows' values; without a copy where all rows are in the sample."""
+        return values[self._sampled.rows] if self._others.rows.size else values
 
     def _differentiate(self) -> None:
         logistic_gradients(
