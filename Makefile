@@ -11,7 +11,7 @@ DATA ?=
 KEEP ?=
 BROKEN_BANK ?=
 
-.PHONY: help setup demo test test-slow test-engines check bench bench-scaling stubs pins clean
+.PHONY: help setup demo test test-slow test-engines check bench bench-scaling bench-peers stubs pins clean
 
 help: ## show what can be done
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -47,6 +47,9 @@ bench: $(READY) ## measure: federated against pooled XGBoost, windows and bins a
 
 bench-scaling: $(READY) ## plot how time grows with rows, banks and ciphertexts
 	@$(BIN)/python -m simulator bench-scaling
+
+bench-peers: $(READY) ## compare with XGBoost, FLARE, Flower, FedTree, installed into .bench/peers (PEERS="--rows 5000")
+	@$(BIN)/python -m tests.benchmarks.peers $(PEERS)
 
 stubs: $(READY) ## generate protocol/crossbank_pb2* from the schema
 	$(BIN)/python tests/architecture/stubs.py
