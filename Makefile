@@ -10,6 +10,7 @@ export PYTHONDONTWRITEBYTECODE :=
 DATA ?=
 KEEP ?=
 BROKEN_BANK ?=
+PEERS ?=
 
 .PHONY: help setup demo test test-slow test-engines check bench bench-scaling bench-peers stubs pins clean
 
