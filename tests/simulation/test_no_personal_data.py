@@ -67,7 +67,7 @@ def found(words: Path, *folders: Path) -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not CARDS.exists(), reason="the data set is not here")
+@pytest.mark.skipif(not CARDS.exists(), reason="the outside data set card_payments is not beside the repository")
 def test_no_personal_datum_is_found_after_a_full_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     customers = pd.read_parquet(CARDS / "customers.parquet").astype({"acct_num": "str"})
     real = simulator.datasets.load_dataset
