@@ -11,8 +11,9 @@ DATA ?=
 KEEP ?=
 BROKEN_BANK ?=
 PEERS ?=
+LARGE ?=
 
-.PHONY: help setup demo test test-slow test-engines check bench bench-scaling bench-peers stubs pins clean
+.PHONY: help setup demo test test-slow test-engines check bench bench-scaling bench-large bench-peers stubs pins clean
 
 help: ## show what can be done
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -48,6 +49,9 @@ bench: $(READY) ## measure: federated against pooled XGBoost, windows and bins a
 
 bench-scaling: $(READY) ## plot how time grows with rows, banks and ciphertexts
 	@$(BIN)/python -m simulator bench-scaling
+
+bench-large: $(READY) ## measure 13 banks, ten million generated payments, encrypted (LARGE="--rows 650000")
+	@$(BIN)/python -m simulator bench-large $(LARGE)
 
 bench-peers: $(READY) ## compare with XGBoost, FLARE, Flower, FedTree, installed into .bench/peers (PEERS="--rows 5000")
 	@$(BIN)/python -m tests.benchmarks.peers $(PEERS)

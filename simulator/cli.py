@@ -182,6 +182,21 @@ def bench_scaling(
     scaling(out, most_banks=most_banks, most_rows=most_rows)
 
 
+@app.command("bench-large")
+def bench_large_(
+    out: Annotated[Path, typer.Option(help="Where payments, features and figures go; kept.")] = Path(".bench/13banks"),
+    banks: int = 13,
+    rows: Annotated[int, typer.Option(help="Outgoing payments of all banks together.")] = 10_000_000,
+    features: int = 40,
+    trees: int = 100,
+    layout: Annotated[str, typer.Option(help="packed or wide.")] = "packed",
+) -> None:
+    """Measure 13 banks with ten million generated payments, from payments to an encrypted model. Resumes by phase."""
+    from simulator.bench_large import bench_large
+
+    bench_large(out, banks=banks, rows=rows, features=features, trees=trees, layout=layout)
+
+
 @app.command("bank-worker", hidden=True)
 def bank_worker(spec: Path) -> None:
     """One simulated bank's process."""

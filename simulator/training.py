@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -37,9 +38,9 @@ from simulator.consortium import (
     operator_files,
 )
 from simulator.tables import SimulatedTable
-from simulator.worker import BankJob, PlainConsortium, run_bank, run_job, save_job
+from simulator.worker import BankJob, PlainConsortium, load_job, run_bank, run_job, save_job
 
-__all__ = ["federate", "load_params", "train_consortium"]
+__all__ = ["federate", "federate_saved", "load_params", "train_consortium"]
 
 Progress = Callable[[RunView], None]
 
@@ -158,14 +159,55 @@ def federate(
         results = _run_processes(jobs, params, alert_budget, table.fingerprint, work, on_progress)
     else:
         raise ValueError(f"unknown mode {mode}")
-    total = perf_counter() - started
+    seconds = _phases(results, perf_counter() - started)
+    shutil.rmtree(work, ignore_errors=True)
+    return results, seconds
+
+
+def federate_saved(
+    banks: dict[str, Path],
+    params: BoostingParameters,
+    out: Path,
+    *,
+    alert_budget: float,
+    on_progress: Progress | None = None,
+    on_end: Callable[[AggregatorProcess], None] = lambda node: None,
+) -> tuple[dict[str, dict[str, Any]], dict[str, float]]:
+    """As `federate` in processes, over rows that `save_job` left in each bank's folder; this process maps them only.
+
+    Args:
+        banks: each bank's folder.
+        params: training parameters.
+        out: folder for the run.
+        alert_budget: share of rows for recall at budget.
+        on_progress: called with the run's view about five times a second.
+        on_end: called with the aggregator's process before it is stopped.
+    """
+    work = out.resolve() / "work"
+    shutil.rmtree(work, ignore_errors=True)
+    jobs = [replace(load_job(folder, bank), folder=work / bank) for bank, folder in banks.items()]
+
+    def link(job: BankJob) -> None:
+        job.folder.mkdir(parents=True)
+        (job.folder / "rows").symlink_to(banks[job.bank].resolve() / "rows")
+
+    first = jobs[0]
+    table = SimulatedTable(feature_names=first.feature_names, grids=first.grids, train={}, test={}, in_sample=True)
+    started = perf_counter()
+    results = _run_processes(
+        jobs, params, alert_budget, table.fingerprint, work, on_progress, save=link, on_end=on_end
+    )
+    seconds = _phases(results, perf_counter() - started)
+    shutil.rmtree(work, ignore_errors=True)
+    return results, seconds
+
+
+def _phases(results: dict[str, dict[str, Any]], total: float) -> dict[str, float]:
     phases = {
         name: max(result["seconds"].get(name, 0.0) for result in results.values())
         for name in ("keys", "binning", "training", "evaluation")
     }
-    seconds = {"start": max(0.0, total - sum(phases.values()))} | phases | {"total": total}
-    shutil.rmtree(work, ignore_errors=True)
-    return results, seconds
+    return {"start": max(0.0, total - sum(phases.values()))} | phases | {"total": total}
 
 
 def _settings(jobs: list[BankJob], params: BoostingParameters, alert_budget: float, fingerprint: str) -> RunSettings:
@@ -246,6 +288,9 @@ def _run_processes(
     fingerprint: str,
     work: Path,
     on_progress: Progress | None,
+    *,
+    save: Callable[[BankJob], None] = save_job,
+    on_end: Callable[[AggregatorProcess], None] = lambda node: None,
 ) -> dict[str, dict[str, Any]]:
     certificates = work / "certificates"
     make_certificates(certificates, [job.bank for job in jobs])
@@ -256,7 +301,7 @@ def _run_processes(
         with OperatorClient(node.address, operator_files(certificates)) as client:
             run_id = client.open_run(_settings(jobs, params, alert_budget, fingerprint))
             for job in jobs:
-                save_job(job)
+                save(job)
                 workers[job.bank] = _start_worker(job, certificates, node.address, run_id, fingerprint)
             while any(worker.poll() is None for worker in workers.values()):
                 for bank, worker in workers.items():
@@ -274,6 +319,7 @@ def _run_processes(
                     raise LocalError(f"bank {bank} failed: {''.join(tail)}")
             if client.get_run(run_id).phase != Phase.RELEASED:
                 raise LocalError(f"run {run_id} was not released")
+            on_end(node)
         return {job.bank: json.loads((job.folder / "result.json").read_text()) for job in jobs}
     finally:
         for worker in workers.values():

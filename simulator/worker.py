@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from bank_node.plan import RunPlan
 from bank_node.session import RunSession
 from protocol.channel import TlsFiles
 from protocol.run_state import Phase
+from simulator.measuring import peak_bytes
 
 __all__ = ["BankJob", "PlainConsortium", "load_job", "run_bank", "run_job", "save_job"]
 
@@ -111,10 +112,12 @@ def run_job(
             started = perf_counter()
             session.exchange_keys()
             keying = perf_counter() - started
-            result = run_bank(job, plan.boosting, plan.alert_budget, session, log)
+            watched, started = _Watched(session), process_time()
+            result = run_bank(job, plan.boosting, plan.alert_budget, watched, log)
+            result["work"] = _work(session, watched, process_time() - started)
             result["bytes_sent"] = session.bytes_sent
             result["checking_seconds"] = session.checking_seconds
-            result["peak_bytes"] = _peak_bytes()
+            result["peak_bytes"] = peak_bytes()
             result["seconds"] = {"keys": keying} | result["seconds"]
             write_atomic(evaluated, json.dumps(result).encode())
         if not session.reported(Phase.VOTING):
@@ -126,16 +129,41 @@ def run_job(
         client.close()
 
 
-def _peak_bytes() -> int:
-    """This process's largest resident memory, the mapped rows' pages in memory included; 0 where there is no /proc.
+class _Watched:
+    """A session whose sums are timed."""
 
-    Not getrusage's: on Linux that begins with the parent's.
-    """
-    try:
-        status = Path("/proc/self/status").read_text()
-    except OSError:
-        return 0
-    return next(1024 * int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
+    def __init__(self, session: RunSession) -> None:
+        self._session = session
+        self.sums = 0
+        self.wall_seconds = self.processor_seconds = 0.0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._session, name)
+
+    def secure_sum(
+        self, step: str, vector: npt.NDArray[np.int64], *, bound: int | None = None
+    ) -> npt.NDArray[np.int64]:
+        """The session's, timed."""
+        wall, processor = perf_counter(), process_time()
+        try:
+            return self._session.secure_sum(step, vector, bound=bound)
+        finally:
+            self.sums += 1
+            self.wall_seconds += perf_counter() - wall
+            self.processor_seconds += process_time() - processor
+
+
+def _work(session: RunSession, watched: _Watched, processor: float) -> dict[str, float]:
+    """Where a bank's processor time went, and how long it waited in sums."""
+    known = session.encrypting_seconds + session.decrypting_seconds
+    return {
+        "kernels and the rest": processor - watched.processor_seconds,
+        "mask and encrypt": session.encrypting_seconds,
+        "decrypt": session.decrypting_seconds,
+        "checks, gRPC and ledger": max(0.0, watched.processor_seconds - known),
+        "waiting in sums": max(0.0, watched.wall_seconds - watched.processor_seconds),
+        "sums": watched.sums,
+    }
 
 
 def main(spec_path: Path) -> None:

@@ -18,64 +18,66 @@ _COLUMNS = [
 
 
 def write_tables(world: World, rng: np.random.Generator, everything: Payments, out_dir: Path) -> GeneratedConsortium:
-    """Write every bank's ``events.parquet`` and the ``truth.parquet`` that no bank has."""
+    """Write every bank's ``events.parquet`` and the ``truth.parquet`` that no bank has.
+
+    Texts are made for one bank at a time: all banks' payments are in memory as numbers only.
+    """
     rows = everything.take((everything.second >= 0) & (everything.second < world.end))
     rows = rows.take(np.lexsort((rows.payer, rows.payee, rows.second)))
-    both = _both_sides(world, rows)
-    fraud, label_time = _labels(world, rng, rows, both["event_time"])
+    fraud, label_time = _labels(world, rng, rows)
     names = np.array(bank_names(world.settings.banks), dtype=object)
-    customers, outsiders = _ids("a", rows.payer), _ids("x", rows.outside)
-    receivers = _ids("a", rows.payee)
     # The last place is for parties outside the consortium, who have no bank here.
     bank_of = np.array([*names, None], dtype=object)
-    payer_bank = bank_of[np.where(rows.payer == NOBODY, -1, world.bank[rows.payer])]
-    payee_bank = bank_of[np.where(rows.payee == NOBODY, -1, world.bank[rows.payee])]
-    merchants = _ids("m", rows.merchant)
-    outgoing = both.assign(
-        account_id=customers,
-        counterparty_id=np.where(
-            rows.merchant != NOBODY, merchants, np.where(rows.payee != NOBODY, receivers, outsiders)
-        ),
-        counterparty_bank=payee_bank,
-        direction="out",
-        is_fraud=fraud,
-        label_time=label_time,
-    )
-    # The receiver's bank never learns what became of the payment at the sender's: no label.
-    incoming = both.assign(
-        account_id=receivers,
-        counterparty_id=np.where(rows.payer != NOBODY, customers, outsiders),
-        counterparty_bank=payer_bank,
-        direction="in",
-        is_fraud=pd.array([pd.NA] * len(rows), dtype="Int64"),
-        label_time=pd.NaT,
-    )
+    payer_bank = np.where(rows.payer == NOBODY, -1, world.bank[rows.payer])
+    payee_bank = np.where(rows.payee == NOBODY, -1, world.bank[rows.payee])
     events: dict[str, Path] = {}
-    for name in names:
-        mine = pd.concat([outgoing[payer_bank == name], incoming[payee_bank == name]], ignore_index=True)
-        mine = mine.sort_values(["event_time", "payment_id", "direction"], kind="stable")
-        events[str(name)] = _write(mine, out_dir / str(name) / "events.parquet")
+    for number, name in enumerate(names):
+        paid, received = np.flatnonzero(payer_bank == number), np.flatnonzero(payee_bank == number)
+        mine = rows.take(paid)
+        receivers = np.where(mine.payee != NOBODY, _ids("a", mine.payee), _ids("x", mine.outside))
+        outgoing = _both_sides(world, mine, paid).assign(
+            account_id=_ids("a", mine.payer),
+            counterparty_id=np.where(mine.merchant != NOBODY, _ids("m", mine.merchant), receivers),
+            counterparty_bank=bank_of[payee_bank[paid]],
+            direction="out",
+            is_fraud=fraud.iloc[paid].array,
+            label_time=label_time.iloc[paid].array,
+        )
+        theirs = rows.take(received)
+        # The receiver's bank never learns what became of the payment at the sender's: no label.
+        incoming = _both_sides(world, theirs, received).assign(
+            account_id=_ids("a", theirs.payee),
+            counterparty_id=np.where(theirs.payer != NOBODY, _ids("a", theirs.payer), _ids("x", theirs.outside)),
+            counterparty_bank=bank_of[payer_bank[received]],
+            direction="in",
+            is_fraud=pd.array([pd.NA] * len(received), dtype="Int64"),
+            label_time=pd.NaT,
+        )
+        both = pd.concat([outgoing, incoming], ignore_index=True)
+        both = both.sort_values(["event_time", "payment_id", "direction"], kind="stable")
+        events[str(name)] = _write(both, out_dir / str(name) / "events.parquet")
     truth_path = out_dir / "truth.parquet"
-    bad = rows.fraud > 0
+    bad = np.flatnonzero(rows.fraud > 0)
     truth = pd.DataFrame(
         {
-            "payment_id": both["payment_id"][bad],
-            "bank": payer_bank[bad],
+            "payment_id": _payment_ids(bad),
+            "bank": bank_of[payer_bank[bad]],
             "fraud_type": np.array(FRAUD_TYPES, dtype=object)[rows.fraud[bad] - 1],
-        }
+        },
+        index=bad,
     )
     truth.to_parquet(truth_path, index=False)
     return GeneratedConsortium(events=events, truth=truth_path)
 
 
-def _both_sides(world: World, rows: Payments) -> pd.DataFrame:
-    """What both banks of a payment know."""
+def _both_sides(world: World, rows: Payments, numbers: Ints) -> pd.DataFrame:
+    """What both banks of some payments, of these numbers, know."""
     card = rows.merchant != NOBODY
     category = np.array(list(CATEGORIES), dtype=object)[world.category[np.maximum(rows.merchant, 0)]]
     return pd.DataFrame(
         {
-            "payment_id": [f"p{number:08d}" for number in range(len(rows))],
-            "event_time": (FIRST_DAY + pd.to_timedelta(rows.second, unit="s")).astype("datetime64[us]"),
+            "payment_id": _payment_ids(numbers),
+            "event_time": _times(rows),
             "channel": np.where(card, "card", "transfer"),
             "amount": np.maximum(np.round(rows.amount, 2), 0.01),
             "category": np.where(card, category, "transfer"),
@@ -83,9 +85,15 @@ def _both_sides(world: World, rows: Payments) -> pd.DataFrame:
     )
 
 
-def _labels(
-    world: World, rng: np.random.Generator, rows: Payments, event_time: "pd.Series[pd.Timestamp]"
-) -> tuple[pd.Series, pd.Series]:
+def _payment_ids(numbers: Ints) -> list[str]:
+    return [f"p{number:08d}" for number in numbers.tolist()]
+
+
+def _times(rows: Payments) -> "pd.DatetimeIndex":
+    return (FIRST_DAY + pd.to_timedelta(rows.second, unit="s")).astype("datetime64[us]")
+
+
+def _labels(world: World, rng: np.random.Generator, rows: Payments) -> tuple[pd.Series, pd.Series]:
     """What the payer's bank believes, and since when: with unreported frauds, false claims and delay."""
     settings, count = world.settings, len(rows)
     bad = rows.fraud > 0
@@ -94,7 +102,7 @@ def _labels(
     settled = settings.label_delay_days
     # Days to a report: median 2.5. One that comes after the label was settled is taken in at that moment.
     days = np.where(reported, np.minimum(rng.lognormal(0.9, 0.8, count), settled), settled)
-    time = event_time + pd.to_timedelta(np.round(days * SECONDS_PER_DAY), unit="s")
+    time = pd.Series(_times(rows)) + pd.to_timedelta(np.round(days * SECONDS_PER_DAY), unit="s")
     label = pd.Series(reported.astype(np.int64)).astype("Int64")
     if settings.labels_as_of is not None:
         moment = pd.Timestamp(settings.labels_as_of)
