@@ -171,6 +171,8 @@ def engine(threads: int | None = None) -> Iterator["Backend"]:
         if threads is not None:
             settings["threads"] = threads
         connection = ibis.duckdb.connect(**settings)
+        # Hundreds of lines in a task's log.
+        connection.raw_sql("SET enable_progress_bar = false")
         try:
             yield connection
         finally:

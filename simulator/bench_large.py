@@ -34,7 +34,7 @@ __all__ = ["bench_large"]
 
 _DAYS = 120
 _PAYMENTS_OF_A_CUSTOMER = 85.0
-"""Outgoing payments in that time, a little less than on average, so that there are rather more rows than asked for."""
+"""Outgoing payments in that time, a little less than on average: millions are rather more than asked for."""
 _SEED = 7
 
 Figures = dict[str, Any]
@@ -55,7 +55,7 @@ def bench_large(
     Args:
         out: the folder; payments and features stay there for the next time.
         banks: 3 at least.
-        rows: outgoing payments of all banks, at least so many.
+        rows: outgoing payments of all banks, about so many.
         features: the first so many of the packaged contract's own ones.
         trees: boosting rounds, depth 6, 64 bins.
         layout: ``packed`` or ``wide``.
@@ -242,4 +242,6 @@ def _show(screen: Console, report: Figures) -> None:
         f"the node {train['peak_bytes_of_the_node'] / 1e6:,.0f} MB, all together "
         f"{train['peak_bytes_of_the_machine'] / 1e6:,.0f} MB"
     )
-    screen.print(f"model {train['model_sha256'][:12]}, AUC-PR on its training rows {train['auc_pr_on_training_rows']:.3f}")
+    screen.print(
+        f"model {train['model_sha256'][:12]}, AUC-PR on its training rows {train['auc_pr_on_training_rows']:.3f}"
+    )
