@@ -57,6 +57,16 @@ def open_run(
     train_until: Annotated[
         str | None, typer.Option(help="ISO date: train on rows before it, evaluate after it plus the label delay.")
     ] = None,
+    validate_from: Annotated[
+        str | None,
+        typer.Option(
+            help="ISO date: train on rows before it; those from it to --train-until judge when to stop, for "
+            "early_stopping_rounds."
+        ),
+    ] = None,
+    weight_column: Annotated[
+        str, typer.Option(help="What rows weigh: a feature of the contract, or a column of each bank's row_weights.")
+    ] = "",
     alert_budget: Annotated[float, typer.Option(help="Share of rows an analyst can look at.")] = 0.005,
     title: str = "consortium run",
     enrol_seconds: Annotated[int, typer.Option(help="How long the banks may take to join.")] = 3600,
@@ -86,7 +96,13 @@ def open_run(
         raise ConfigError(f"parameters {params} must be a mapping")
     parameters["n_estimators"] = rounds
     # What the banks read as their run plan.
-    plan = {"params": parameters, "train_until": train_until, "alert_budget": alert_budget}
+    plan = {
+        "params": parameters,
+        "train_until": train_until,
+        "validate_from": validate_from,
+        "weight_column": weight_column,
+        "alert_budget": alert_budget,
+    }
     settings = RunSettings(
         title=title,
         roster=tuple(bank),

@@ -8,6 +8,7 @@ import numpy.typing as npt
 import xgboost
 
 from bank_node.boosting import BoostingParameters
+from bank_node.federation import BankRows
 
 __all__ = ["feature_types", "margins_of", "rate_schedule", "train_champion", "xgboost_settings"]
 
@@ -57,25 +58,60 @@ def train_champion(
     feature_names: Sequence[str],
     threads: int = 1,
     weights: npt.NDArray[np.float32] | None = None,
+    validation: BankRows | None = None,
+    going_on_from: xgboost.Booster | None = None,
 ) -> xgboost.Booster | None:
     """Train XGBoost (``hist``) with the run's parameters on the given rows; None when there is no fraud to learn.
 
-    It trains all ``n_estimators`` trees: a bank alone has no validation rows of the others to stop early on.
+    Args:
+        columns: float32 (n, features).
+        labels: 0 or 1, (n,).
+        params: the run's.
+        feature_names: names of the columns.
+        threads: of XGBoost; 0 for one a core.
+        weights: float32 (n,), or None where each row weighs 1.
+        validation: with ``early_stopping_rounds``, the rows by which XGBoost stops early, if they have both kinds of
+            label; without them it trains all ``n_estimators`` trees.
+        going_on_from: a model whose trees come first.
     """
     if not 0 < int(np.count_nonzero(labels)) < len(labels):
         return None
+    types = feature_types(params, feature_names)
     matrix = xgboost.QuantileDMatrix(
         columns,
         label=labels,
         weight=weights,
         feature_names=list(feature_names),
-        feature_types=feature_types(params, feature_names),
+        feature_types=types,
         enable_categorical=True,
         max_bin=params.max_bin,
         nthread=threads,
     )
+    evals, callbacks = [], rate_schedule(params)
+    patience = params.early_stopping_rounds
+    if patience and validation is not None and 0 < int(validation.labels.sum()) < validation.labels.size:
+        judge = xgboost.QuantileDMatrix(
+            validation.columns,
+            label=validation.labels,
+            feature_names=list(feature_names),
+            feature_types=types,
+            enable_categorical=True,
+            max_bin=params.max_bin,
+            ref=matrix,
+            nthread=threads,
+        )
+        evals = [(judge, "validation")]
+        callbacks.append(
+            xgboost.callback.EarlyStopping(rounds=patience, save_best=True, maximize=params.eval_metric == "aucpr")
+        )
     return xgboost.train(
-        xgboost_settings(params) | {"nthread": threads}, matrix, params.n_estimators, callbacks=rate_schedule(params)
+        xgboost_settings(params) | {"nthread": threads, "eval_metric": params.eval_metric},
+        matrix,
+        params.n_estimators,
+        evals=evals,
+        callbacks=callbacks,
+        verbose_eval=False,
+        xgb_model=going_on_from,
     )
 
 

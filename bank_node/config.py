@@ -50,6 +50,11 @@ class BankConfig(_Strict):
     shared_key: Path | None = Field(
         None, description="the consortium's key for hashes of counterparties that all banks make alike, 0600"
     )
+    row_weights: Path | None = Field(
+        None,
+        description="Parquet/CSV with payment_id and a column of weights, for runs that weigh rows by that column; "
+        "payments that it does not have weigh 1",
+    )
     retention_days: int | None = Field(
         None, ge=31, description="rows older than this are purged by `bank-node purge`; null keeps them"
     )
@@ -120,7 +125,7 @@ def load_config(path: Path) -> BankConfig:
             "older_contracts": tuple(base / path for path in config.older_contracts),
             **{
                 name: None if path is None else base / path
-                for name in ("contract", "mapping", "identifier_key", "shared_key")
+                for name in ("contract", "mapping", "identifier_key", "shared_key", "row_weights")
                 for path in [getattr(config, name)]
             },
             "aggregator": node.model_copy(

@@ -13,7 +13,6 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from bank_node.config import BankConfig, load_config
@@ -116,13 +115,13 @@ def gate(config_path: Path | str, run_id: str, *, log: Log = logger.info) -> dic
 
 def train(config_path: Path | str, run_id: str, *, log: Log = logger.info) -> dict[str, Any]:
     """Join a run, exchange keys, agree on bins and train the consortium's model."""
-    from bank_node.boosting import row_keys
     from bank_node.contracts import contract_for_run
-    from bank_node.federation import BankRows, Beginning, train_model
+    from bank_node.federation import Beginning, train_model
     from bank_node.purge import note_trained_on
     from bank_node.quality import told_of_bins
     from bank_node.shared_rows import share_risk
     from bank_node.tables import feature_rows
+    from bank_node.training_rows import bank_rows, released_model, split_rows, weights_of
     from features import load_contract
 
     config = load_config(Path(config_path))
@@ -131,12 +130,16 @@ def train(config_path: Path | str, run_id: str, *, log: Log = logger.info) -> di
     try:
         plan = RunPlan.from_json(session.view.settings.parameters_json)
         contract = contract_for_run(config, session.view.settings.contract_fingerprint, log)
-        _split(config, feature_rows(config, own), plan)
+        # What can be wrong with our rows is found before the others wait for us.
+        parts = split_rows(config, own, feature_rows(config, own), plan)
+        weights_of(config, contract, parts.training, plan.weight_column)
+        warm = released_model(config, plan.boosting.warm_start)
         session.join(contract.fingerprint, own_contract="" if contract == own else f"{own.name} {own.version}")
         note_trained_on(config, run_id, contract, plan.train_until)
         session.exchange_keys()
         shared = share_risk(config, contract, session, run_id, lambda: extract(config_path, log=log), log)
-        training, _ = _split(config, feature_rows(config, own), plan)
+        parts = split_rows(config, own, feature_rows(config, own), plan)
+        training = parts.training
         unit, words = (shared.next_unit, shared.words) if shared else (0, "")
         beginning = Beginning(
             anchor=shared.anchor if shared else "keys",
@@ -145,11 +148,7 @@ def train(config_path: Path | str, run_id: str, *, log: Log = logger.info) -> di
                 config, contract, training, ours, total, session.secure_sum, unit, run_id, words
             ),
         )
-        rows = BankRows(
-            columns=_columns(training, contract),
-            labels=_labels(training),
-            keys=row_keys(training["row_id"]) if plan.boosting.subsample < 1.0 else None,
-        )
+        rows = bank_rows(config, contract, training, plan)
         model = train_model(
             rows,
             contract.feature_names,
@@ -159,6 +158,8 @@ def train(config_path: Path | str, run_id: str, *, log: Log = logger.info) -> di
             config.run_dir(run_id),
             log,
             beginning=beginning,
+            validation=None if parts.validation is None else _judging_rows(parts.validation, contract),
+            warm=warm,
         )
         return {
             "run_id": run_id,
@@ -167,6 +168,7 @@ def train(config_path: Path | str, run_id: str, *, log: Log = logger.info) -> di
             "trees": len(model.trees),
             "rows": len(training),
             "frauds": int(rows.labels.sum()),
+            "validation_rows": 0 if parts.validation is None else len(parts.validation),
             "seconds": model.seconds,
             "bytes_sent": session.bytes_sent,
         }
@@ -179,8 +181,9 @@ def evaluate(config_path: Path | str, run_id: str, *, log: Log = logger.info) ->
     from bank_node.champion import margins_of, train_champion
     from bank_node.contracts import contract_for_run
     from bank_node.evaluation import rank_metrics
-    from bank_node.federation import BankRows, evaluate_model
+    from bank_node.federation import evaluate_model
     from bank_node.tables import feature_rows
+    from bank_node.training_rows import bank_rows, split_rows
     from features import load_contract
 
     config = load_config(Path(config_path))
@@ -189,13 +192,19 @@ def evaluate(config_path: Path | str, run_id: str, *, log: Log = logger.info) ->
     try:
         plan = RunPlan.from_json(session.view.settings.parameters_json)
         contract = contract_for_run(config, session.view.settings.contract_fingerprint, log)
-        training, test = _split(config, feature_rows(config, own_contract), plan)
+        parts = split_rows(config, own_contract, feature_rows(config, own_contract), plan)
         session.exchange_keys()
         model = _reload(config, run_id)
-        rows = BankRows(columns=_columns(test, contract), labels=_labels(test))
+        rows = _judging_rows(parts.test, contract)
         everyone, own = evaluate_model(model, rows, plan.alert_budget, session, log)
+        ours = bank_rows(config, contract, parts.training, plan)
         champion = train_champion(
-            _columns(training, contract), _labels(training), plan.boosting, contract.feature_names
+            ours.columns,
+            ours.labels,
+            plan.boosting,
+            contract.feature_names,
+            weights=ours.weights,
+            validation=None if parts.validation is None else _judging_rows(parts.validation, contract),
         )
         alone = None
         if champion is not None:
@@ -203,8 +212,8 @@ def evaluate(config_path: Path | str, run_id: str, *, log: Log = logger.info) ->
         result = {
             "run_id": run_id,
             "bank": config.bank_id,
-            "rows": len(training),
-            "frauds": int(_labels(training).sum()),
+            "rows": len(parts.training),
+            "frauds": int(ours.labels.sum()),
             "consortium": everyone.to_mapping(),
             "own": own.to_mapping(),
             "alone": alone.to_mapping() if alone else None,
@@ -311,27 +320,12 @@ def _session(config: BankConfig, run_id: str, log: Log) -> Any:
     )
 
 
-def _split(config: BankConfig, table: pd.DataFrame, plan: RunPlan) -> tuple[pd.DataFrame, pd.DataFrame]:
-    from features import load_contract, time_split
+def _judging_rows(table: pd.DataFrame, contract: Any) -> Any:
+    """Rows that judge a model and don't train one."""
+    from bank_node.federation import BankRows
+    from bank_node.training_rows import columns_of, labels_of
 
-    known = table[table["is_fraud"].notna()]
-    if plan.train_until is None:
-        return known, known
-    contract = load_contract(config.contract)
-    until = pd.Timestamp(plan.train_until)
-    until = until.tz_convert("UTC").tz_localize(None) if until.tzinfo else until
-    training, test = time_split(known, until, contract.label.delay_days)
-    if training.empty:
-        raise LocalError(f"bank {config.bank_id} has no labelled row before {until.date()}")
-    return training, test
-
-
-def _columns(table: pd.DataFrame, contract: Any) -> np.ndarray:
-    return np.ascontiguousarray(table[list(contract.feature_names)].to_numpy(np.float32))
-
-
-def _labels(table: pd.DataFrame) -> np.ndarray:
-    return (table["is_fraud"].to_numpy() > 0.5).astype(np.uint8)
+    return BankRows(columns=columns_of(table, contract), labels=labels_of(table))
 
 
 def _reload(config: BankConfig, run_id: str) -> Any:

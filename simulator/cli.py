@@ -28,8 +28,31 @@ def train(
     label: Annotated[str, typer.Option(help="The column with 1 for fraud, 0 for not.")],
     features: Annotated[str, typer.Option(help="Numeric columns to learn from, comma-separated.")],
     out: Annotated[Path, typer.Option(help="Where model.json and report.json go.")],
-    time_column: Annotated[str | None, typer.Option(help="A time; with --train-until.")] = None,
+    time_column: Annotated[
+        str | None, typer.Option(help="A time; for --train-until, --validate-from, --validation-share.")
+    ] = None,
     train_until: Annotated[str | None, typer.Option(help="Train on rows before it, evaluate on the others.")] = None,
+    validate_from: Annotated[
+        str | None,
+        typer.Option(
+            help="Rows from it to --train-until judge after each tree instead of training: for early_stopping_rounds."
+        ),
+    ] = None,
+    validation_share: Annotated[
+        float | None,
+        typer.Option(
+            help="Instead of a time: this share of the rows to train on judges; the latest ones, or without a time a "
+            "sample by row id."
+        ),
+    ] = None,
+    weight_column: Annotated[str | None, typer.Option(help="What each row weighs in training.")] = None,
+    row_id_column: Annotated[
+        str | None,
+        typer.Option(help="The rows' ids: `subsample` draws rows by a hash of them, whose row it is or not."),
+    ] = None,
+    warm_start: Annotated[
+        Path | None, typer.Option(help="A model.json of an earlier run: n_estimators trees are added to its own.")
+    ] = None,
     params: Annotated[
         Path | None, typer.Option(help="YAML: XGBoost's parameter names, n_estimators and max_bin.")
     ] = None,
@@ -45,9 +68,9 @@ def train(
     Example: simulator train --table rows.parquet --bank-column bank --label is_fraud --features amount,hour --out out
     """
     from simulator.tables import read_table
-    from simulator.training import load_params, train_consortium
+    from simulator.training import check_data, load_params, load_warm, train_consortium
 
-    chosen = load_params(params)
+    chosen, warm = load_warm(load_params(params), warm_start)
     cut = read_table(
         table,
         bank_column=bank_column,
@@ -55,7 +78,12 @@ def train(
         features=[name.strip() for name in features.split(",") if name.strip()],
         time_column=time_column,
         train_until=train_until,
+        validate_from=validate_from,
+        validation_share=validation_share,
+        weight_column=weight_column,
+        row_id_column=row_id_column,
     )
+    check_data(chosen, cut)
     mode = "plain" if plain else "threads" if in_process else "processes"
     columns = (TextColumn("{task.description:28s}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
     with Progress(*columns, TimeElapsedColumn(), console=screen) as bar:
@@ -65,7 +93,7 @@ def train(
             bar.update(task, description=f"{view.phase.lower()} {view.step}", completed=view.rounds_done)
 
         report = train_consortium(
-            cut, chosen, out, mode=mode, alert_budget=alert_budget, compare=compare, on_progress=on_progress
+            cut, chosen, out, mode=mode, alert_budget=alert_budget, compare=compare, on_progress=on_progress, warm=warm
         )
         bar.update(task, description="done", completed=chosen.n_estimators)
     show_report(report)

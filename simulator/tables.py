@@ -2,13 +2,15 @@
 
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from bank_node.boosting import row_keys
+from bank_node.boosting.sampling import sample_rows
 from bank_node.federation import BankRows
 from protocol.errors import ConfigError
 from protocol.layout import PAYLOAD_SLOTS
@@ -17,17 +19,23 @@ __all__ = ["SimulatedTable", "auto_grid", "read_table"]
 
 #: Edges of an automatic grid: four features share one ciphertext in the binning step.
 GRID_EDGES = PAYLOAD_SLOTS // 4 - 3
+#: Any number; not a run's seed, so that a tree's sample of rows says nothing of validation.
+_VALIDATION_SEED = 20_261
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimulatedTable:
-    """A table cut into banks: training rows and test rows of each, and the grid all banks share."""
+    """A table cut into banks: training rows and test rows of each, and the grid all banks share.
+
+    ``validation`` has the rows of each bank that judge after each tree; it is empty where there are none.
+    """
 
     feature_names: tuple[str, ...]
     grids: tuple[npt.NDArray[np.float64], ...]
     train: dict[str, BankRows]
     test: dict[str, BankRows]
     in_sample: bool
+    validation: dict[str, BankRows] = field(default_factory=dict)
 
     @property
     def fingerprint(self) -> str:
@@ -38,10 +46,12 @@ class SimulatedTable:
         return digest.hexdigest()
 
     def pooled(self, part: dict[str, BankRows]) -> BankRows:
-        """All banks' rows as one."""
+        """All banks' rows as one, with their weights, without keys."""
+        weights = [rows.weights for rows in part.values() if rows.weights is not None]
         return BankRows(
             columns=np.concatenate([rows.columns for rows in part.values()]),
             labels=np.concatenate([rows.labels for rows in part.values()]),
+            weights=np.concatenate(weights) if weights else None,
         )
 
 
@@ -66,20 +76,38 @@ def read_table(
     features: list[str],
     time_column: str | None = None,
     train_until: str | None = None,
+    validate_from: str | None = None,
+    validation_share: float | None = None,
+    weight_column: str | None = None,
+    row_id_column: str | None = None,
 ) -> SimulatedTable:
     """Read a Parquet or CSV table and cut it.
+
+    Args:
+        path: the table.
+        bank_column: says whose row it is.
+        label: has 0 or 1.
+        features: numeric columns.
+        time_column: needed where the rows are split by time.
+        train_until: rows before it train, the others test.
+        validate_from: of those before `train_until`, the rows from it on validate and don't train.
+        validation_share: instead, this share of them: the latest rows, or without a time those with the lowest hash of
+            their id. Whose row it is doesn't matter.
+        weight_column: what a row weighs in training.
+        row_id_column: the rows' ids, for samples of rows.
 
     Raises:
         ConfigError: the file can't be read, a column is missing, not numeric or has no valid label; names file, column
             and how many rows.
     """
+    _check_splits(time_column, train_until, validate_from, validation_share, row_id_column)
     try:
         table = pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
     except OSError as error:
         raise ConfigError(f"table {path} can't be read: {error.strerror or 'not a Parquet file'}") from error
     except ValueError as error:
         raise ConfigError(f"table {path} is not {'CSV' if path.suffix == '.csv' else 'Parquet'}") from error
-    wanted = [bank_column, label, *features] + ([time_column] if time_column else [])
+    wanted = [bank_column, label, *features, *filter(None, (time_column, weight_column, row_id_column))]
     for column in wanted:
         if column not in table.columns:
             raise ConfigError(f"table {path} has no column {column!r}; it has: {', '.join(map(str, table.columns))}")
@@ -108,15 +136,31 @@ def read_table(
     columns = np.ascontiguousarray(table[features].to_numpy(np.float32, na_value=np.nan))
     labels = table[label].to_numpy().astype(np.uint8)
     banks = table[bank_column].map(_bank_id).to_numpy()
-    in_train, in_test = _split(table, path, time_column, train_until)
-    train, test = {}, {}
+    weights = None if weight_column is None else _weights(table[weight_column], path)
+    keys = None if row_id_column is None else _keys(table[row_id_column], path)
+    early, in_test = _split(table, path, time_column, train_until)
+    in_validation = _validation(table, path, early, time_column, validate_from, validation_share, keys)
+    in_train = early & ~in_validation
+    train, test, validation = {}, {}, {}
     for bank in sorted(set(banks)):
         mine = banks == bank
-        train[bank] = BankRows(columns=columns[mine & in_train], labels=labels[mine & in_train])
+        here = mine & in_train
+        train[bank] = BankRows(
+            columns=columns[here],
+            labels=labels[here],
+            weights=None if weights is None else weights[here],
+            keys=None if keys is None else keys[here],
+        )
         test[bank] = BankRows(columns=columns[mine & in_test], labels=labels[mine & in_test])
+        validation[bank] = BankRows(columns=columns[mine & in_validation], labels=labels[mine & in_validation])
     grids = tuple(auto_grid(columns[in_train][:, i]) for i in range(len(features)))
     return SimulatedTable(
-        feature_names=tuple(features), grids=grids, train=train, test=test, in_sample=train_until is None
+        feature_names=tuple(features),
+        grids=grids,
+        train=train,
+        test=test,
+        in_sample=train_until is None,
+        validation=validation if in_validation.any() else {},
     )
 
 
@@ -125,22 +169,88 @@ def _bank_id(value: object) -> str:
     return text if text[:1].isalnum() else f"bank{text}"
 
 
+def _weights(column: pd.Series, path: Path) -> npt.NDArray[np.float32]:
+    if not pd.api.types.is_numeric_dtype(column):
+        raise ConfigError(f"table {path}, column {column.name!r}: a weight must be a number, not {column.dtype}")
+    weights = column.to_numpy(np.float32, na_value=np.nan)
+    wrong = ~((weights >= 0) & np.isfinite(weights))
+    if wrong.any():
+        raise ConfigError(
+            f"table {path}, column {column.name!r}: {int(wrong.sum())} weights are missing, negative or infinite"
+        )
+    return weights
+
+
+def _keys(column: pd.Series, path: Path) -> npt.NDArray[np.uint64]:
+    wrong = int(column.isna().sum() + column.duplicated().sum())
+    if wrong:
+        raise ConfigError(f"table {path}, column {column.name!r}: {wrong} row ids are missing or there twice")
+    return row_keys(column)
+
+
+def _check_splits(
+    time_column: str | None,
+    train_until: str | None,
+    validate_from: str | None,
+    share: float | None,
+    row_id_column: str | None,
+) -> None:
+    if time_column is not None and train_until is None and validate_from is None and share is None:
+        raise ConfigError("--time-column needs --train-until, --validate-from or --validation-share")
+    if time_column is None and (train_until is not None or validate_from is not None):
+        raise ConfigError("--train-until and --validate-from need --time-column")
+    if validate_from is not None and share is not None:
+        raise ConfigError("give --validate-from or --validation-share, not both")
+    if share is not None and not 0.0 < share < 1.0:
+        raise ConfigError("--validation-share must be above 0 and below 1")
+    if share is not None and time_column is None and row_id_column is None:
+        raise ConfigError("--validation-share needs --time-column (the latest rows) or --row-id-column (a sample)")
+
+
+def _validation(
+    table: pd.DataFrame,
+    path: Path,
+    early: npt.NDArray[np.bool_],
+    time_column: str | None,
+    validate_from: str | None,
+    share: float | None,
+    keys: npt.NDArray[np.uint64] | None,
+) -> npt.NDArray[np.bool_]:
+    """Marks the rows that validate, all of them among the early ones."""
+    if validate_from is not None and time_column is not None:
+        found = early & ~_before(table, path, time_column, validate_from, "--validate-from")
+    elif share is not None and time_column is not None:
+        times = _times(table[time_column])
+        found = early & (times >= times[early].quantile(1.0 - share)).to_numpy()
+    elif share is not None and keys is not None:
+        found = early & (sample_rows(keys, share, _VALIDATION_SEED, 0) == 1)
+    else:
+        return np.zeros(len(table), dtype=bool)
+    if not found.any() or found.sum() == early.sum():
+        raise ConfigError(f"table {path}: the validation rows are none or all of those to train on")
+    return found
+
+
+def _times(times: pd.Series) -> pd.Series:
+    return times if pd.api.types.is_numeric_dtype(times) else pd.to_datetime(times)
+
+
+def _before(table: pd.DataFrame, path: Path, column: str, limit: str, option: str) -> npt.NDArray[np.bool_]:
+    times = table[column]
+    try:
+        end = float(limit) if pd.api.types.is_numeric_dtype(times) else pd.Timestamp(limit)
+        return np.asarray((_times(times) < end).to_numpy(), dtype=bool)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"table {path}, column {column!r}: can't be compared with {option}") from error
+
+
 def _split(
     table: pd.DataFrame, path: Path, time_column: str | None, until: str | None
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
     everything = np.ones(len(table), dtype=bool)
     if time_column is None or until is None:
-        if (time_column is None) != (until is None):
-            raise ConfigError("--time-column and --train-until go together")
         return everything, everything
-    times = table[time_column]
-    try:
-        limit = float(until) if pd.api.types.is_numeric_dtype(times) else pd.Timestamp(until)
-        if not pd.api.types.is_numeric_dtype(times):
-            times = pd.to_datetime(times)
-        early = (times < limit).to_numpy()
-    except (ValueError, TypeError) as error:
-        raise ConfigError(f"table {path}, column {time_column!r}: can't be compared with --train-until") from error
+    early = _before(table, path, time_column, until, "--train-until")
     if not early.any() or early.all():
         raise ConfigError(f"table {path}: --train-until leaves no rows on one side of the split")
     return early, ~early

@@ -40,7 +40,7 @@ from simulator.consortium import (
 from simulator.tables import SimulatedTable
 from simulator.worker import BankJob, PlainConsortium, load_job, run_bank, run_job, save_job
 
-__all__ = ["federate", "federate_saved", "load_params", "train_consortium"]
+__all__ = ["check_data", "federate", "federate_saved", "load_params", "load_warm", "train_consortium"]
 
 Progress = Callable[[RunView], None]
 
@@ -67,6 +67,38 @@ def load_params(path: Path | None) -> BoostingParameters:
         raise ConfigError(f"parameters {path}: {error}") from error
 
 
+def load_warm(params: BoostingParameters, path: Path | None) -> tuple[BoostingParameters, bytes]:
+    """The model to go on from, and the parameters that name it.
+
+    Raises:
+        ConfigError: the file can't be read, or the parameters name a model and none or another is given.
+    """
+    if path is None:
+        if params.warm_start:
+            raise ConfigError(f"the parameters go on from model {params.warm_start[:12]}: give its file, --warm-start")
+        return params, b""
+    try:
+        model = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"model {path} can't be read: {error.strerror}") from error
+    digest = hashlib.sha256(model).hexdigest()
+    if params.warm_start not in ("", digest):
+        raise ConfigError(f"the parameters go on from model {params.warm_start[:12]}, but {path} is {digest[:12]}")
+    return replace(params, warm_start=digest), model
+
+
+def check_data(params: BoostingParameters, table: SimulatedTable) -> None:
+    """Check, before anything is started, that the table has what the parameters need.
+
+    Raises:
+        ConfigError: it has no validation rows or no row ids; names the option to give.
+    """
+    if params.early_stopping_rounds and not table.validation:
+        raise ConfigError("early_stopping_rounds needs validation rows: give --validate-from or --validation-share")
+    if params.subsample < 1.0 and any(rows.keys is None for rows in table.train.values()):
+        raise ConfigError("subsample below 1 needs the rows' ids: give --row-id-column")
+
+
 def train_consortium(
     table: SimulatedTable,
     params: BoostingParameters,
@@ -76,6 +108,7 @@ def train_consortium(
     alert_budget: float = 0.005,
     compare: bool = True,
     on_progress: Progress | None = None,
+    warm: bytes = b"",
 ) -> dict[str, Any]:
     """Run the consortium and write ``model.json`` and ``report.json`` into `out`.
 
@@ -88,12 +121,15 @@ def train_consortium(
         alert_budget: share of rows for recall at budget.
         compare: also train each bank alone and all rows pooled, by XGBoost.
         on_progress: called with the run's view about five times a second.
+        warm: the model that ``params.warm_start`` names, to go on from.
 
     Returns:
         The report.
     """
     out.mkdir(parents=True, exist_ok=True)
-    results, seconds = federate(table, params, out, mode=mode, alert_budget=alert_budget, on_progress=on_progress)
+    results, seconds = federate(
+        table, params, out, mode=mode, alert_budget=alert_budget, on_progress=on_progress, warm=warm
+    )
     digests = {result["model_sha256"] for result in results.values()}
     if len(digests) != 1:
         raise LocalError(f"the banks ended with {len(digests)} different models")
@@ -106,7 +142,7 @@ def train_consortium(
     }
     if compare:
         started = perf_counter()
-        _compare(table, params, alert_budget, metrics)
+        _compare(table, params, alert_budget, metrics, warm)
         seconds["comparison"] = perf_counter() - started
     report = {
         "model_sha256": hashlib.sha256(first["model_json"].encode()).hexdigest(),
@@ -116,6 +152,7 @@ def train_consortium(
         "banks": sorted(results),
         "rows": {bank: result["rows"] for bank, result in results.items()},
         "frauds": {bank: result["frauds"] for bank, result in results.items()},
+        "validation_rows": {bank: len(rows.labels) for bank, rows in table.validation.items()},
         "trees": first["trees"],
         "features": list(table.feature_names),
         "params": params.to_mapping(),
@@ -135,6 +172,7 @@ def federate(
     mode: str,
     alert_budget: float,
     on_progress: Progress | None = None,
+    warm: bytes = b"",
 ) -> tuple[dict[str, dict[str, Any]], dict[str, float]]:
     """Each bank's result, and seconds by phase: the slowest bank's for each, and ``start`` for making processes."""
     work = out.resolve() / "work"
@@ -147,6 +185,8 @@ def federate(
             grids=table.grids,
             train=table.train[bank],
             test=table.test[bank],
+            validation=table.validation.get(bank),
+            warm=warm,
         )
         for bank in table.train
     ]
@@ -354,7 +394,9 @@ def _start_worker(
         )
 
 
-def _compare(table: SimulatedTable, params: BoostingParameters, budget: float, metrics: dict[str, Any]) -> None:
+def _compare(
+    table: SimulatedTable, params: BoostingParameters, budget: float, metrics: dict[str, Any], warm: bytes
+) -> None:
     names = list(table.feature_names)
 
     def judged(booster: xgboost.Booster | None, rows: BankRows) -> dict[str, Any] | None:
@@ -362,10 +404,23 @@ def _compare(table: SimulatedTable, params: BoostingParameters, budget: float, m
             return None
         return rank_metrics(rows.labels, margins_of(booster, rows.columns, threads=0), budget).to_mapping()
 
-    pooled = table.pooled(table.train)
-    champion = train_champion(pooled.columns, pooled.labels, params, names, threads=0)
+    def trained(rows: BankRows, validation: BankRows | None, before: xgboost.Booster | None) -> xgboost.Booster | None:
+        return train_champion(
+            rows.columns,
+            rows.labels,
+            params,
+            names,
+            threads=0,
+            weights=rows.weights,
+            validation=validation,
+            going_on_from=before,
+        )
+
+    before = xgboost.Booster(model_file=bytearray(warm)) if warm else None
+    validation = table.pooled(table.validation) if table.validation else None
+    champion = trained(table.pooled(table.train), validation, before)
     metrics["pooled"] = judged(champion, table.pooled(table.test))
     for bank, rows in table.train.items():
-        alone = train_champion(rows.columns, rows.labels, params, names, threads=0)
-        metrics["per_bank"][bank]["alone"] = judged(alone, table.test[bank])
+        # A bank alone has no consortium's model to go on from.
+        metrics["per_bank"][bank]["alone"] = judged(trained(rows, table.validation.get(bank), None), table.test[bank])
         metrics["per_bank"][bank]["pooled"] = judged(champion, table.test[bank])

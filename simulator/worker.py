@@ -21,15 +21,19 @@ from bank_node.identity import Identity
 from bank_node.plan import RunPlan
 from bank_node.session import RunSession
 from protocol.channel import TlsFiles
+from protocol.errors import LocalError
 from protocol.run_state import Phase
 from simulator.measuring import peak_bytes
 
 __all__ = ["BankJob", "PlainConsortium", "load_job", "run_bank", "run_job", "save_job"]
 
 
+_ARRAYS = ("columns", "labels", "weights", "keys")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BankJob:
-    """What one simulated bank needs."""
+    """What one simulated bank needs. ``warm`` is the model that the run goes on from, if it does."""
 
     bank: str
     folder: Path
@@ -37,16 +41,21 @@ class BankJob:
     grids: tuple[npt.NDArray[np.float64], ...]
     train: BankRows
     test: BankRows
+    validation: BankRows | None = None
+    warm: bytes = b""
 
 
 def save_job(job: BankJob) -> None:
     """Write a bank's shard into its folder, for its process: a file an array, so that it can be mapped into memory."""
     folder = job.folder / "rows"
     folder.mkdir(parents=True, exist_ok=True)
-    shards = {"train": job.train} if job.test is job.train else {"train": job.train, "test": job.test}
-    for part, rows in shards.items():
-        np.save(folder / f"{part}_columns.npy", rows.columns)
-        np.save(folder / f"{part}_labels.npy", rows.labels)
+    parts = {"train": job.train, "validation": job.validation, "test": None if job.test is job.train else job.test}
+    for part, rows in parts.items():
+        for name in _ARRAYS if rows is not None else ():
+            if getattr(rows, name) is not None:
+                np.save(folder / f"{part}_{name}.npy", getattr(rows, name))
+    if job.warm:
+        (folder / "warm.json").write_bytes(job.warm)
     np.save(folder / "names.npy", np.array(job.feature_names))
     for i, grid in enumerate(job.grids):
         np.save(folder / f"grid_{i}.npy", grid)
@@ -56,19 +65,28 @@ def load_job(folder: Path, bank: str) -> BankJob:
     """Read what `save_job` wrote; the columns stay on disk and are mapped, so they may be larger than memory."""
     rows = folder / "rows"
 
-    def shard(part: str) -> BankRows:
-        columns = np.asarray(np.load(rows / f"{part}_columns.npy", mmap_mode="r"))
-        return BankRows(columns=columns, labels=np.load(rows / f"{part}_labels.npy"))
+    def shard(part: str) -> BankRows | None:
+        paths = {name: rows / f"{part}_{name}.npy" for name in _ARRAYS}
+        if not paths["columns"].exists():
+            return None
+        columns = np.asarray(np.load(paths["columns"], mmap_mode="r"))
+        others = {name: np.load(path) for name, path in paths.items() if name != "columns" and path.exists()}
+        return BankRows(columns=columns, **others)
 
     names = tuple(str(name) for name in np.load(rows / "names.npy"))
     train = shard("train")
+    if train is None:
+        raise LocalError(f"bank {bank}: there are no rows in {rows}")
+    warm = rows / "warm.json"
     return BankJob(
         bank=bank,
         folder=folder,
         feature_names=names,
         grids=tuple(np.load(rows / f"grid_{i}.npy") for i in range(len(names))),
         train=train,
-        test=shard("test") if (rows / "test_columns.npy").exists() else train,
+        test=shard("test") or train,
+        validation=shard("validation"),
+        warm=warm.read_bytes() if warm.exists() else b"",
     )
 
 
@@ -76,7 +94,17 @@ def run_bank(
     job: BankJob, params: BoostingParameters, alert_budget: float, consortium: Consortium, log: Callable[[str], None]
 ) -> dict[str, Any]:
     """Train and evaluate over any consortium; the same code for every mode."""
-    model = train_model(job.train, job.feature_names, job.grids, params, consortium, job.folder, log)
+    model = train_model(
+        job.train,
+        job.feature_names,
+        job.grids,
+        params,
+        consortium,
+        job.folder,
+        log,
+        validation=job.validation,
+        warm=job.warm,
+    )
     started = perf_counter()
     everyone, own = evaluate_model(model, job.test, alert_budget, consortium, log)
     return {

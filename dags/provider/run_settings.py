@@ -15,6 +15,8 @@ _DEFAULTS: Final[dict[str, Any]] = {
     "title": "consortium run",
     "params": {},
     "train_until": None,
+    "validate_from": None,
+    "weight_column": "",
     "data_until": None,
     "alert_budget": 0.005,
     "enrol_seconds": 3600,
@@ -24,7 +26,7 @@ _DEFAULTS: Final[dict[str, Any]] = {
 }
 _REQUIRED: Final = ("roster", "contract_fingerprint")
 #: What goes into the document that the banks check (`bank_node.plan.RunPlan`).
-_PLAN: Final = ("params", "train_until", "data_until", "alert_budget")
+_PLAN: Final = ("params", "train_until", "validate_from", "weight_column", "data_until", "alert_budget")
 
 
 def run_settings(document: Mapping[str, Any]) -> Any:
@@ -34,10 +36,12 @@ def run_settings(document: Mapping[str, Any]) -> Any:
         document: ``roster`` (list of bank ids) and ``contract_fingerprint`` (hex, of the data contract
             all banks use) are required. ``params`` (XGBoost's names; ``n_estimators`` is the number of
             trees, 50 if absent), ``train_until`` (date; rows before it train, later ones evaluate; null:
-            no test rows), ``data_until`` (day up to which banks should have payments; null: freshness is not
-            judged), ``alert_budget`` (share of rows), ``title``, ``enrol_seconds``, ``step_seconds`` (per
-            secure sum), ``pause_seconds`` (how long to wait when too few banks answer) and
-            ``minimum_roster`` (3; with 2, each bank can compute the other's sums) have defaults.
+            no test rows), ``validate_from`` (date; rows from it to ``train_until`` judge when to stop early),
+            ``weight_column`` (what rows weigh: a feature, or a column of each bank's own table), ``data_until``
+            (day up to which banks should have payments; null: freshness is not judged), ``alert_budget`` (share
+            of rows), ``title``, ``enrol_seconds``, ``step_seconds`` (per secure sum), ``pause_seconds`` (how long
+            to wait when too few banks answer) and ``minimum_roster`` (3; with 2, each bank can compute the
+            other's sums) have defaults.
 
     Raises:
         SettingsError: If a key is missing, unknown or of the wrong kind.

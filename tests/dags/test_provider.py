@@ -255,6 +255,8 @@ def test_open_run_merges_settings(operator_config: Path, client: _Client) -> Non
         "data_until": None,
         "params": {"max_depth": 3, "n_estimators": 7},
         "train_until": "2026-03-01",
+        "validate_from": None,
+        "weight_column": "",
     }
 
 
@@ -263,9 +265,11 @@ def test_banks_understand_the_announced_plan(operator_config: Path) -> None:
     from dags.provider.run_settings import run_settings
     from dags.settings import read_mapping
 
-    settings = run_settings(read_mapping(operator_config)["run"])
+    later = {"validate_from": "2026-02-10", "weight_column": "amount"}
+    settings = run_settings(read_mapping(operator_config)["run"] | later)
     plan = RunPlan.from_json(settings.parameters_json)
     assert (plan.params["n_estimators"], plan.train_until.isoformat()) == (7, "2026-03-01T00:00:00")
+    assert (plan.validate_from.isoformat(), plan.weight_column) == ("2026-02-10T00:00:00", "amount")
 
 
 def test_a_retry_of_open_run_opens_no_second_run(operator_config: Path, client: _Client) -> None:

@@ -18,6 +18,7 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
     table = pd.DataFrame(columns, columns=["a", "b", "c"])
     table["text"] = "x"
     table["bank"] = np.random.default_rng(0).choice(["North Bank", "south"], len(table))
+    table["id"], table["w"] = np.arange(len(table)), np.random.default_rng(1).uniform(0.5, 2, len(table))
     table["y"], table["t"] = labels, pd.date_range("2026-01-01", periods=len(table), freq="h")
     path = tmp_path_factory.mktemp("rows") / "rows.parquet"
     table.to_parquet(path)
@@ -50,6 +51,39 @@ def test_it_writes_a_model_and_a_report(rows: Path, tmp_path: Path) -> None:
     assert sum(report["rows"].values()) == 19 * 24
 
 
+def test_it_stops_early_weighs_samples_and_goes_on_from_a_model(rows: Path, tmp_path: Path) -> None:
+    (tmp_path / "p.yaml").write_text("{n_estimators: 2, max_bin: 16, max_depth: 3}")
+    assert _run(rows, tmp_path / "first", params=str(tmp_path / "p.yaml")).returncode == 0
+    (tmp_path / "q.yaml").write_text(
+        "{n_estimators: 30, early_stopping_rounds: 2, subsample: 0.8, max_bin: 16, eta: 0.9}"
+    )
+    split = {"time_column": "t", "train_until": "2026-01-25", "validate_from": "2026-01-20"}
+    done = _run(
+        rows,
+        tmp_path / "o",
+        params=str(tmp_path / "q.yaml"),
+        weight_column="w",
+        row_id_column="id",
+        warm_start=str(tmp_path / "first" / "model.json"),
+        **split,
+    )
+    assert done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "o" / "report.json").read_text())
+    assert sum(report["rows"].values()) == 19 * 24 and sum(report["validation_rows"].values()) == 5 * 24
+    assert 2 < report["trees"] < 32
+    first = json.loads((tmp_path / "first" / "report.json").read_text())
+    assert report["params"]["warm_start"] == first["model_sha256"]
+    # The share takes the latest rows, or by id a sample, whatever bank they are of.
+    by_share = {"time_column": "t", "validation_share": "0.25"}
+    assert _run(rows, tmp_path / "s", params=str(tmp_path / "p.yaml"), **by_share).returncode == 0
+    report = json.loads((tmp_path / "s" / "report.json").read_text())
+    assert sum(report["validation_rows"].values()) == 200
+    by_id = {"row_id_column": "id", "validation_share": "0.25"}
+    assert _run(rows, tmp_path / "i", params=str(tmp_path / "p.yaml"), **by_id).returncode == 0
+    report = json.loads((tmp_path / "i" / "report.json").read_text())
+    assert 150 < sum(report["validation_rows"].values()) < 250
+
+
 @pytest.mark.parametrize(
     ("options", "text"),
     [
@@ -57,7 +91,12 @@ def test_it_writes_a_model_and_a_report(rows: Path, tmp_path: Path) -> None:
         ({"features": "a,text"}, "column 'text': a feature must be numeric"),
         ({"label": "a"}, "labels are not 0 or 1"),
         ({"bank_column": "branch"}, "has no column 'branch'"),
-        ({"time_column": "t"}, "--time-column and --train-until go together"),
+        ({"time_column": "t"}, "--time-column needs --train-until, --validate-from or --validation-share"),
+        ({"validate_from": "2026-01-20"}, "--train-until and --validate-from need --time-column"),
+        ({"validation_share": "0.2"}, "needs --time-column (the latest rows) or --row-id-column"),
+        ({"weight_column": "a"}, "weights are missing, negative or infinite"),
+        ({"row_id_column": "bank"}, "row ids are missing or there twice"),
+        ({"warm_start": "nowhere.json"}, "model nowhere.json can't be read"),
         ({"time_column": "t", "train_until": "2031-01-01"}, "leaves no rows on one side"),
         ({"table": "nowhere.parquet"}, "table nowhere.parquet can't be read"),
         ({"params": "nowhere.yaml"}, "parameters nowhere.yaml can't be read"),

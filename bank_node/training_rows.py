@@ -1,0 +1,165 @@
+"""Which of a bank's rows train, validate and test in a run, what they weigh, and the model a run goes on from.
+
+It trains nothing and sends nothing. The dates are the run plan's, so all banks split alike.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from bank_node.boosting import row_keys
+from bank_node.boosting.binning import check_weights
+from bank_node.config import BankConfig
+from bank_node.federation import BankRows
+from bank_node.plan import RunPlan
+from bank_node.tables import identifier_keys
+from features import DataContract, time_split
+from features.identifiers import hashed
+from protocol.errors import ConfigError, LocalError
+
+__all__ = ["RowParts", "bank_rows", "columns_of", "labels_of", "released_model", "split_rows", "weights_of"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowParts:
+    """A bank's labelled rows of a run.
+
+    Attributes:
+        training: rows before the plan's ``validate_from``, or its ``train_until`` where it has none.
+        validation: rows that judge after each tree; None where the plan names no ``validate_from``.
+        test: rows after ``train_until``; the others again where the plan has none.
+    """
+
+    training: pd.DataFrame
+    validation: pd.DataFrame | None
+    test: pd.DataFrame
+
+
+def split_rows(config: BankConfig, contract: DataContract, table: pd.DataFrame, plan: RunPlan) -> RowParts:
+    """Split a table of features by the plan's dates, with the contract's label delay between the parts.
+
+    Args:
+        contract: the bank's own.
+        table: with ``event_time`` and ``is_fraud``.
+
+    Raises:
+        LocalError: no labelled row is left to train on, or the run needs validation rows and its plan names none.
+    """
+    known = table[table["is_fraud"].notna()]
+    early, test = known, known
+    if plan.train_until is not None:
+        early, test = time_split(known, plan.train_until, contract.label.delay_days)
+    training, validation = early, None
+    if plan.validate_from is not None:
+        training, validation = time_split(early, plan.validate_from, contract.label.delay_days)
+    elif plan.boosting.early_stopping_rounds:
+        raise LocalError(
+            "the run stops early (early_stopping_rounds), but its plan names no validate_from: there are no rows to "
+            "judge by; ask the operator for another run"
+        )
+    if training.empty:
+        end = plan.validate_from or plan.train_until
+        raise LocalError(
+            f"bank {config.bank_id} has no labelled row" + ("" if end is None else f" before {end.date()}")
+        )
+    return RowParts(training=training, validation=validation, test=test)
+
+
+def bank_rows(config: BankConfig, contract: DataContract, table: pd.DataFrame, plan: RunPlan) -> BankRows:
+    """Rows to train on as arrays, with weights and sampling keys where the run needs them.
+
+    Raises:
+        LocalError: the run weighs rows by a column that this bank doesn't have.
+        ConfigError: the bank's table of weights can't be used.
+    """
+    return BankRows(
+        columns=columns_of(table, contract),
+        labels=labels_of(table),
+        weights=weights_of(config, contract, table, plan.weight_column),
+        keys=row_keys(table["row_id"]) if plan.boosting.subsample < 1.0 else None,
+    )
+
+
+def columns_of(table: pd.DataFrame, contract: DataContract) -> npt.NDArray[np.float32]:
+    """The contract's features, float32 (n, features), row-major."""
+    return np.ascontiguousarray(table[list(contract.feature_names)].to_numpy(np.float32))
+
+
+def labels_of(table: pd.DataFrame) -> npt.NDArray[np.uint8]:
+    """1 for fraud, uint8 (n,)."""
+    return (table["is_fraud"].to_numpy() > 0.5).astype(np.uint8)
+
+
+def weights_of(
+    config: BankConfig, contract: DataContract, table: pd.DataFrame, column: str
+) -> npt.NDArray[np.float32] | None:
+    """What each row weighs, float32 (n,): a feature of the contract, or a column of the bank's ``row_weights``.
+
+    A row with a missing feature, or that the bank's table does not have, weighs 1.
+
+    Args:
+        column: the plan's ``weight_column``; empty where each row weighs 1.
+
+    Raises:
+        LocalError: the bank doesn't have the column.
+        ConfigError: its table of weights can't be used.
+        RowError: a weight is negative or too large.
+    """
+    if not column:
+        return None
+    if column in contract.feature_names:
+        found = table[column]
+    elif config.row_weights is None:
+        raise LocalError(
+            f"the run weighs rows by {column!r}, which is no feature of the contract, and bank {config.bank_id} has no "
+            "row_weights in its configuration: a table with payment_id and that column"
+        )
+    else:
+        found = table["row_id"].map(_table_of_weights(config, config.row_weights, column))
+    weights = found.to_numpy(np.float32, na_value=np.nan)
+    return check_weights(np.where(np.isnan(weights), np.float32(1.0), weights), len(table))
+
+
+def released_model(config: BankConfig, sha256: str) -> bytes:
+    """The model that a run goes on from, from the bank's registry; nothing where it goes on from none.
+
+    Args:
+        sha256: the run's ``warm_start``, may be empty.
+
+    Raises:
+        LocalError: the registry has no model of that digest.
+    """
+    if not sha256:
+        return b""
+    for path in sorted(config.registry.glob("*.json")):
+        model = path.read_bytes()
+        if hashlib.sha256(model).hexdigest() == sha256:
+            return model
+    raise LocalError(
+        f"the run goes on from model {sha256[:12]}, which bank {config.bank_id} does not have: put the released file "
+        f"into {config.registry} (its SHA-256 must be {sha256}), then train again"
+    )
+
+
+def _table_of_weights(config: BankConfig, path: Path, column: str) -> pd.Series:
+    """Weights by hashed payment id."""
+    try:
+        text = {"payment_id": "string"}
+        table = pd.read_csv(path, dtype=text) if path.suffix == ".csv" else pd.read_parquet(path)
+    except OSError as error:
+        raise ConfigError(f"row_weights {path} can't be read: {error.strerror or 'not a Parquet file'}") from error
+    except ValueError as error:
+        raise ConfigError(f"row_weights {path} is not {'CSV' if path.suffix == '.csv' else 'Parquet'}") from error
+    for name in ("payment_id", column):
+        if name not in table.columns:
+            raise ConfigError(f"row_weights {path} has no column {name!r}; the run weighs rows by {column!r}")
+    if not pd.api.types.is_numeric_dtype(table[column]):
+        raise ConfigError(f"row_weights {path}, column {column!r}: a weight must be a number")
+    if table["payment_id"].isna().any() or table["payment_id"].duplicated().any():
+        raise ConfigError(f"row_weights {path}: a payment_id is missing or there twice")
+    key, _ = identifier_keys(config)
+    return pd.Series(table[column].to_numpy(), index=hashed(key, "payment_id", table["payment_id"].astype(str)))

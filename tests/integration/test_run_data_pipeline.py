@@ -1,0 +1,170 @@
+"""A run's weights, validation rows and earlier model reach the pipeline: the model is that of the pooled rows."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bank_node import pipeline
+from bank_node.boosting import read_booster, row_keys
+from bank_node.config import load_config
+from bank_node.federation import BankRows
+from bank_node.plan import RunPlan
+from bank_node.tables import feature_rows
+from bank_node.training_rows import columns_of, labels_of, released_model, split_rows, weights_of
+from features import load_contract
+from protocol.errors import ConfigError, LocalError
+from simulator.generator import GeneratorSettings, generate
+from simulator.tables import SimulatedTable
+from simulator.training import federate
+from tests.conftest import BANKS, Node, in_parallel
+from tests.integration.test_contracts import configure
+
+CONTRACT = load_contract()
+SMALL = {"n_estimators": 2, "max_depth": 3, "max_bin": 16}
+STOPPING = SMALL | {"n_estimators": 12, "early_stopping_rounds": 1, "subsample": 0.8, "eta": 0.9}
+DATES = {"train_until": "2026-03-01T00:00:00", "validate_from": "2026-02-10T00:00:00"}
+
+
+@pytest.fixture
+def configs(node: Node, tmp_path: Path) -> dict[str, Path]:
+    made = generate(GeneratorSettings(banks=3, customers=150, merchants=60, days=70, seed=3), tmp_path / "data")
+    found = {}
+    for bank, events in zip(BANKS, made.events.values(), strict=True):
+        ids = pd.read_parquet(events)["payment_id"].iloc[::3]
+        weights = tmp_path / f"{bank}_weights.parquet"
+        pd.DataFrame({"payment_id": ids, "certainty": np.linspace(0.5, 3.0, len(ids))}).to_parquet(weights)
+        found[bank] = configure(node, bank, events, "data", row_weights=str(weights))
+        pipeline.extract(found[bank], log=lambda _: None)
+    return found
+
+
+def trained(node: Node, configs: dict[str, Path], plan: RunPlan) -> dict[str, dict[str, Any]]:
+    run = node.open(contract_fingerprint=CONTRACT.fingerprint, parameters_json=plan.to_json())
+
+    def take_part(bank: str) -> dict[str, Any]:
+        result = pipeline.train(configs[bank], run, log=lambda _: None)
+        pipeline.evaluate(configs[bank], run, log=lambda _: None)
+        return result | pipeline.register(configs[bank], run, log=lambda _: None)
+
+    return in_parallel(BANKS, take_part)
+
+
+def pooled(configs: dict[str, Path], plan: RunPlan, warm: bytes, folder: Path) -> str:
+    """The digest of one bank with everybody's rows, by hand."""
+    begin, end = pd.Timestamp(plan.validate_from), pd.Timestamp(plan.train_until)
+    gap = pd.Timedelta(days=CONTRACT.label.delay_days)
+    parts: dict[str, list[BankRows]] = {"train": [], "validation": []}
+    for path in configs.values():
+        config = load_config(path)
+        table = feature_rows(config, CONTRACT)
+        table = table[table["is_fraud"].notna()]
+        weights = weights_of(config, CONTRACT, table, plan.weight_column)
+        times = table["event_time"]
+        for part, here in {"train": times < begin, "validation": (times >= begin + gap) & (times < end)}.items():
+            rows = table[here]
+            parts[part].append(
+                BankRows(
+                    columns=columns_of(rows, CONTRACT),
+                    labels=labels_of(rows),
+                    weights=weights[here],
+                    keys=row_keys(rows["row_id"]),
+                )
+            )
+    assert sum(len(rows.labels) for rows in parts["validation"]) > 100
+    one = {
+        part: BankRows(
+            **{
+                name: np.concatenate([getattr(rows, name) for rows in found])
+                for name in ("columns", "labels", "weights", "keys")
+            }
+        )
+        for part, found in parts.items()
+    }
+    table = SimulatedTable(
+        feature_names=CONTRACT.feature_names,
+        grids=tuple(feature.grid.edges() for feature in CONTRACT.features),
+        train={"one": one["train"]},
+        test={"one": one["train"]},
+        in_sample=True,
+        validation={"one": one["validation"]},
+    )
+    results, _ = federate(table, plan.boosting, folder, mode="plain", alert_budget=0.01, warm=warm)
+    return str(results["one"]["model_sha256"])
+
+
+def test_the_banks_model_is_that_of_the_pooled_rows(node: Node, configs: dict[str, Path], tmp_path: Path) -> None:
+    first = trained(node, configs, RunPlan(params=SMALL, train_until=DATES["validate_from"]))
+    digest = {result["model_sha256"] for result in first.values()}.pop()
+    warm = released_model(load_config(configs[BANKS[0]]), digest)
+    plan = RunPlan(params=STOPPING | {"warm_start": digest}, weight_column="certainty", **DATES)
+    second = trained(node, configs, plan)
+    assert {result["model_sha256"] for result in second.values()} == {pooled(configs, plan, warm, tmp_path / "one")}
+    assert all(result["validation_rows"] > 0 for result in second.values())
+    released = load_config(configs[BANKS[0]]).registry / "current.json"
+    trees = read_booster(released.read_bytes()).trees
+    assert 2 < len(trees) < 14, "it went on from the first, and stopped early"
+    start = read_booster(warm).trees
+    assert all((old.value == new.value).all() for old, new in zip(start, trees, strict=False))
+
+
+def test_a_bank_without_the_model_says_so_before_it_joins(node: Node, configs: dict[str, Path]) -> None:
+    plan = RunPlan(params=SMALL | {"warm_start": "ab" * 32})
+    run = node.open(contract_fingerprint=CONTRACT.fingerprint, parameters_json=plan.to_json())
+    with pytest.raises(LocalError, match=f"goes on from model abababababab, which bank {BANKS[0]} does not have"):
+        pipeline.train(configs[BANKS[0]], run, log=lambda _: None)
+    with node.operator() as operator:
+        assert operator.get_run(run).joined == ()
+    registry = load_config(configs[BANKS[0]]).registry
+    registry.mkdir(parents=True)
+    (registry / "any name.json").write_bytes(b"{}")
+    digest = hashlib.sha256(b"{}").hexdigest()
+    assert released_model(load_config(configs[BANKS[0]]), digest) == b"{}"
+    assert released_model(load_config(configs[BANKS[0]]), "") == b""
+
+
+def test_weights_come_from_a_feature_or_the_banks_table(configs: dict[str, Path], tmp_path: Path) -> None:
+    config = load_config(configs[BANKS[0]])
+    table = feature_rows(config, CONTRACT)
+    assert weights_of(config, CONTRACT, table, "") is None
+    amounts = weights_of(config, CONTRACT, table, "amount")
+    assert (amounts == table["amount"].to_numpy(np.float32)).all()
+    weights = weights_of(config, CONTRACT, table, "certainty")
+    assert 0.2 < (weights != 1).mean() < 0.5 and weights.min() >= 0.5 and weights.max() <= 3.0
+    with pytest.raises(ConfigError, match=r"has no column 'doubt'; the run weighs rows by 'doubt'"):
+        weights_of(config, CONTRACT, table, "doubt")
+    with pytest.raises(LocalError, match="has no row_weights in its configuration"):
+        weights_of(config.model_copy(update={"row_weights": None}), CONTRACT, table, "doubt")
+    for text, message in {
+        "payment_id,w\na,1\na,2\n": "missing or there twice",
+        "payment_id,w\na,high\n": "must be a number",
+    }.items():
+        path = tmp_path / "w.csv"
+        path.write_text(text)
+        with pytest.raises(ConfigError, match=message):
+            weights_of(config.model_copy(update={"row_weights": path}), CONTRACT, table, "w")
+
+
+def test_a_plan_that_can_t_work_is_refused(configs: dict[str, Path]) -> None:
+    with pytest.raises(LocalError, match="validate_from must be before train_until"):
+        RunPlan.from_json('{"validate_from": "2026-03-01T00:00:00", "train_until": "2026-03-01"}')
+    with pytest.raises(LocalError, match="validate_from must be before train_until"):
+        RunPlan.from_json('{"validate_from": "2026-03-01T00:30:00+00:00", "train_until": "2026-03-01"}')
+    config = load_config(configs[BANKS[0]])
+    table = feature_rows(config, CONTRACT)
+    plan = RunPlan(params=STOPPING, train_until=DATES["train_until"])
+    with pytest.raises(LocalError, match="its plan names no validate_from"):
+        split_rows(config, CONTRACT, table, plan)
+    early = RunPlan(params=SMALL, validate_from="2020-01-01")
+    with pytest.raises(LocalError, match="has no labelled row before 2020-01-01"):
+        split_rows(config, CONTRACT, table, early)
+    parts = split_rows(config, CONTRACT, table, RunPlan(params=STOPPING, **DATES))
+    assert parts.validation is not None
+    gap = pd.Timedelta(days=CONTRACT.label.delay_days)
+    assert parts.training["event_time"].max() < pd.Timestamp(DATES["validate_from"])
+    assert parts.validation["event_time"].min() >= pd.Timestamp(DATES["validate_from"]) + gap
+    assert parts.validation["event_time"].max() < pd.Timestamp(DATES["train_until"])
+    assert parts.test["event_time"].min() >= pd.Timestamp(DATES["train_until"]) + gap
