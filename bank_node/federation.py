@@ -24,7 +24,6 @@ from bank_node.boosting import (
     cuts_from_bytes,
     cuts_to_bytes,
     export_booster,
-    global_bins,
     kept_trees,
     predict_margin,
     read_booster,
@@ -32,6 +31,9 @@ from bank_node.boosting import (
     train_trees,
     trees_to_bytes,
 )
+from bank_node.boosting.binning import agreed_bins, bin_counts
+from bank_node.boosting.dask_rows import DaskShards
+from bank_node.boosting.grower import grow_trees
 from bank_node.boosting.stopping import Judge
 from bank_node.checkpoint import TreeFile
 from bank_node.evaluation import RankingMetrics, rank_metrics, secure_metrics
@@ -156,6 +158,7 @@ def train_model(
     beginning: Beginning = Beginning(),  # noqa: B008  frozen
     validation: BankRows | None = None,
     warm: bytes = b"",
+    shards: DaskShards | None = None,
 ) -> FederatedModel:
     """Bins, then boosting in lockstep; checkpoints in `run_dir` after every round, and goes on from them.
 
@@ -169,6 +172,7 @@ def train_model(
         log: told of progress.
         validation: rows not trained on, for early stopping; may be none here as long as other banks have some.
         warm: the released model that `params.warm_start` names.
+        shards: the same rows spread over workers, which do all that is done with rows; without, this process does.
 
     Returns:
         The model, byte-identical at every bank.
@@ -198,16 +202,26 @@ def train_model(
                 seen.append((vector, consortium.secure_sum(step, vector)))
                 return seen[-1][1]
 
-            found = global_bins(
-                rows.columns,
-                rows.labels,
+            kinds = [name in params.categorical_features for name in feature_names]
+            if shards is None:
+                counts = bin_counts(
+                    rows.columns,
+                    rows.labels,
+                    grids,
+                    feature_names=feature_names,
+                    categorical=kinds,
+                    weights=rows.weights,
+                )
+            else:
+                counts = shards.bin_counts(grids, feature_names, kinds)
+            found = agreed_bins(
+                counts,
                 grids,
                 params.max_bin,
                 counting,
                 feature_names=feature_names,
+                categorical=kinds,
                 step=f"bins/{beginning.unit}/0",
-                categorical=[name in params.categorical_features for name in feature_names],
-                weights=rows.weights,
             )
             detail = beginning.on_bins(*seen[0])
             consortium.commit("bins", hashlib.sha256(cuts_to_bytes(found)).hexdigest())
@@ -217,6 +231,8 @@ def train_model(
         return found
 
     cuts = whatever_the_roster(consortium, agree_on_bins, log)
+    if shards is not None:
+        log(f"rows in {shards.n_shards} shards on Dask workers")
     log(f"bins agreed: {cuts.total_bins} bins over {len(feature_names)} features, {cuts.n_rows_total} rows in all")
     seconds["binning"] = perf_counter() - started
 
@@ -234,7 +250,6 @@ def train_model(
         if (index + 1) % every == 0 or index + 1 == params.n_estimators:
             log(f"boosting round {index + 1} of {params.n_estimators} ({perf_counter() - started:.1f} s)")
 
-    binned = bin_rows(rows.columns, cuts)
     base_score = cuts.base_score(params) if before is None else before.base_score
 
     def margins_before(columns: Floats) -> npt.NDArray[np.float32]:
@@ -253,12 +268,29 @@ def train_model(
         if len(kept) == params.n_estimators or stops(kept, params):
             return kept_trees(kept, params)
         consortium.rewind(f"train/{len(kept)}" if kept else "bins")
+
+        def bounded(step: str, vector: Counts) -> Counts:
+            # Each bank's magnitudes, and so the totals, stay below 2**57 by the choice of units.
+            return consortium.secure_sum(step, vector, bound=HALF)
+
+        if shards is not None:
+            return grow_trees(
+                shards.store(cuts, params, None if before is None else (before.trees, before.base_score)),
+                cuts,
+                params,
+                bounded,
+                n_rows_total=cuts.n_rows_total,
+                base_score=base_score,
+                resume=list(kept),
+                on_round=on_round,
+                warm=before is not None,
+                judge=judge(),
+            )
         return train_trees(
-            binned,
+            bin_rows(rows.columns, cuts),
             rows.labels,
             params,
-            # Each bank's magnitudes, and so the totals, stay below 2**57 by the choice of units.
-            lambda step, vector: consortium.secure_sum(step, vector, bound=HALF),
+            bounded,
             n_rows_total=cuts.n_rows_total,
             base_score=base_score,
             resume=list(kept),

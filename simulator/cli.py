@@ -62,6 +62,7 @@ def train(
     ] = False,
     alert_budget: Annotated[float, typer.Option(help="Share of rows an analyst can look at.")] = 0.005,
     compare: Annotated[bool, typer.Option(help="Also train each bank alone, and all rows pooled.")] = True,
+    shards: Annotated[int, typer.Option(min=0, help="Spread each bank's rows over so many Dask workers.")] = 0,
 ) -> None:
     """Train one model over the banks of a table: encrypted, over real processes, unless told otherwise.
 
@@ -93,7 +94,15 @@ def train(
             bar.update(task, description=f"{view.phase.lower()} {view.step}", completed=view.rounds_done)
 
         report = train_consortium(
-            cut, chosen, out, mode=mode, alert_budget=alert_budget, compare=compare, on_progress=on_progress, warm=warm
+            cut,
+            chosen,
+            out,
+            mode=mode,
+            alert_budget=alert_budget,
+            compare=compare,
+            on_progress=on_progress,
+            warm=warm,
+            shards=shards,
         )
         bar.update(task, description="done", completed=chosen.n_estimators)
     show_report(report)

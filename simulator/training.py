@@ -109,6 +109,7 @@ def train_consortium(
     compare: bool = True,
     on_progress: Progress | None = None,
     warm: bytes = b"",
+    shards: int = 0,
 ) -> dict[str, Any]:
     """Run the consortium and write ``model.json`` and ``report.json`` into `out`.
 
@@ -122,13 +123,21 @@ def train_consortium(
         compare: also train each bank alone and all rows pooled, by XGBoost.
         on_progress: called with the run's view about five times a second.
         warm: the model that ``params.warm_start`` names, to go on from.
+        shards: Dask workers that each bank spreads its rows over; 0 for none, else only with ``processes``.
 
     Returns:
         The report.
     """
     out.mkdir(parents=True, exist_ok=True)
     results, seconds = federate(
-        table, params, out, mode=mode, alert_budget=alert_budget, on_progress=on_progress, warm=warm
+        table,
+        params,
+        out,
+        mode=mode,
+        alert_budget=alert_budget,
+        on_progress=on_progress,
+        warm=warm,
+        shards=shards,
     )
     digests = {result["model_sha256"] for result in results.values()}
     if len(digests) != 1:
@@ -173,8 +182,11 @@ def federate(
     alert_budget: float,
     on_progress: Progress | None = None,
     warm: bytes = b"",
+    shards: int = 0,
 ) -> tuple[dict[str, dict[str, Any]], dict[str, float]]:
     """Each bank's result, and seconds by phase: the slowest bank's for each, and ``start`` for making processes."""
+    if shards and mode != "processes":
+        raise ConfigError("shards need each bank in a process of its own")
     work = out.resolve() / "work"
     shutil.rmtree(work, ignore_errors=True)
     jobs = [
@@ -187,6 +199,7 @@ def federate(
             test=table.test[bank],
             validation=table.validation.get(bank),
             warm=warm,
+            shards=shards,
         )
         for bank in table.train
     ]
@@ -378,6 +391,7 @@ def _start_worker(
         "address": address,
         "run_id": run_id,
         "fingerprint": fingerprint,
+        "shards": job.shards,
         "ca": str(files.ca),
         "certificate": str(files.certificate),
         "key": str(files.key),

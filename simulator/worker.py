@@ -3,8 +3,9 @@
 import json
 import sys
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any
@@ -13,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bank_node.boosting import BoostingParameters, warm_up
+from bank_node.boosting.dask_rows import DaskShards
+from bank_node.boosting.row_files import RowPart, write_rows
 from bank_node.client import BankClient
 from bank_node.config import AggregatorAddress
 from bank_node.federation import BankRows, Consortium, evaluate_model, train_model, vote
@@ -20,6 +23,7 @@ from bank_node.files import write_atomic
 from bank_node.identity import Identity
 from bank_node.plan import RunPlan
 from bank_node.session import RunSession
+from bank_node.shards import ShardsConfig, open_shards
 from protocol.channel import TlsFiles
 from protocol.errors import LocalError
 from protocol.run_state import Phase
@@ -33,7 +37,11 @@ _ARRAYS = ("columns", "labels", "weights", "keys")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BankJob:
-    """What one simulated bank needs. ``warm`` is the model that the run goes on from, if it does."""
+    """What one simulated bank needs.
+
+    ``warm`` is the model that the run goes on from, if it does; with ``shards`` the bank spreads its training rows over
+    so many Dask workers.
+    """
 
     bank: str
     folder: Path
@@ -43,6 +51,7 @@ class BankJob:
     test: BankRows
     validation: BankRows | None = None
     warm: bytes = b""
+    shards: int = 0
 
 
 def save_job(job: BankJob) -> None:
@@ -94,17 +103,19 @@ def run_bank(
     job: BankJob, params: BoostingParameters, alert_budget: float, consortium: Consortium, log: Callable[[str], None]
 ) -> dict[str, Any]:
     """Train and evaluate over any consortium; the same code for every mode."""
-    model = train_model(
-        job.train,
-        job.feature_names,
-        job.grids,
-        params,
-        consortium,
-        job.folder,
-        log,
-        validation=job.validation,
-        warm=job.warm,
-    )
+    with _spread(job) as shards:
+        model = train_model(
+            job.train,
+            job.feature_names,
+            job.grids,
+            params,
+            consortium,
+            job.folder,
+            log,
+            validation=job.validation,
+            warm=job.warm,
+            shards=shards,
+        )
     started = perf_counter()
     everyone, own = evaluate_model(model, job.test, alert_budget, consortium, log)
     return {
@@ -117,6 +128,22 @@ def run_bank(
         "own": own.to_mapping(),
         "seconds": model.seconds | {"evaluation": perf_counter() - started},
     }
+
+
+@contextmanager
+def _spread(job: BankJob) -> Iterator[DaskShards | None]:
+    """The training rows in shards, if that was asked for."""
+    if not job.shards:
+        yield None
+        return
+    rows = job.train
+    part = RowPart(columns=rows.columns, labels=rows.labels, weights=rows.weights, keys=rows.keys)
+    files = write_rows(job.folder / "shards", [part], rows.columns.shape[1])
+    try:
+        with open_shards(ShardsConfig(workers=job.shards), files) as shards:
+            yield shards
+    finally:
+        files.remove()
 
 
 def run_job(
@@ -202,7 +229,7 @@ def main(spec_path: Path) -> None:
     folder = spec_path.parent
     files = TlsFiles(ca=Path(spec["ca"]), certificate=Path(spec["certificate"]), key=Path(spec["key"]))
     result = run_job(
-        load_job(folder, spec["bank"]),
+        replace(load_job(folder, spec["bank"]), shards=spec["shards"]),
         spec["address"],
         files,
         spec["run_id"],

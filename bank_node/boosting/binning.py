@@ -24,6 +24,8 @@ __all__ = [
     "BinnedRows",
     "Cuts",
     "SecureSum",
+    "agreed_bins",
+    "bin_counts",
     "bin_rows",
     "bin_rows_naive",
     "check_labels",
@@ -297,22 +299,63 @@ def global_bins(
         RowError: For values that are infinite, labels that are not 0 or 1, bad weights or category numbers.
         SumError: When the summed counts contradict one another.
     """
+    vector = bin_counts(columns, labels, grids, feature_names=feature_names, categorical=categorical, weights=weights)
+    return agreed_bins(
+        vector, grids, max_bin, secure_sum, feature_names=feature_names, categorical=categorical, step=step
+    )
+
+
+def bin_counts(
+    columns: npt.NDArray[np.float32],
+    labels: npt.ArrayLike,
+    grids: Sequence[npt.NDArray[np.float64]],
+    *,
+    feature_names: Sequence[str] | None = None,
+    categorical: Sequence[bool] | None = None,
+    weights: npt.ArrayLike | None = None,
+) -> npt.NDArray[np.int64]:
+    """What a bank adds to the binning step, for arguments as of `global_bins`: counts, so those of parts add up.
+
+    Returns:
+        int64 (m,): the rows' totals, and for each feature the missing values and those in each cell of its grid.
+
+    Raises:
+        RowError: For values that are infinite, labels that are not 0 or 1, bad weights or category numbers.
+    """
     columns = _checked_columns(np.asarray(columns), len(grids))
     marks = check_labels(labels, columns.shape[0])
-    if not 2 <= max_bin <= MAX_BINS:
-        raise BoostingError(f"max_bin must be between 2 and {MAX_BINS}, got {max_bin}")
     masses = check_weights(weights, columns.shape[0])
-    kinds = np.zeros(len(grids), dtype=np.bool_) if categorical is None else np.asarray(categorical, dtype=np.bool_)
+    kinds = _kinds(categorical, len(grids))
     _check_categories(columns, kinds, feature_names)
-    edges = [
-        np.arange(1, MAX_CATEGORIES, dtype=np.float32) if kinds[feature] else _grid_edges(feature, grid)
-        for feature, grid in enumerate(grids)
-    ]
-    starts = BINNING_TOTALS + np.concatenate(([0], np.cumsum([grid.size + 2 for grid in edges]))).astype(np.int64)
+    edges = _all_edges(grids, kinds)
+    starts = _starts(edges)
     vector = np.zeros(int(starts[-1]), dtype=np.int64)
     vector[:BINNING_TOTALS] = _counts(marks, masses)
     for feature, grid in enumerate(edges):
         _count_cells(columns, feature, _padded(grid), vector[starts[feature] : starts[feature + 1]])
+    return vector
+
+
+def agreed_bins(
+    vector: npt.NDArray[np.int64],
+    grids: Sequence[npt.NDArray[np.float64]],
+    max_bin: int,
+    secure_sum: SecureSum,
+    *,
+    feature_names: Sequence[str] | None = None,
+    categorical: Sequence[bool] | None = None,
+    step: str = "bins/0/0",
+) -> Cuts:
+    """The second half of `global_bins`: one secure sum of this bank's `bin_counts`, and the cuts that follow from it.
+
+    Raises:
+        SumError: When the summed counts contradict one another.
+    """
+    if not 2 <= max_bin <= MAX_BINS:
+        raise BoostingError(f"max_bin must be between 2 and {MAX_BINS}, got {max_bin}")
+    kinds = _kinds(categorical, len(grids))
+    edges = _all_edges(grids, kinds)
+    starts = _starts(edges)
     total = secure_sum(step, vector)
     if total.shape != vector.shape or total.dtype != np.int64:
         raise SumError(f"step {step}: the sum has shape {total.shape} {total.dtype}, expected {vector.shape} int64")
@@ -340,6 +383,22 @@ def global_bins(
         weight_total=weight,
         weight_positive_total=positive_weight,
     )
+
+
+def _kinds(categorical: Sequence[bool] | None, n_features: int) -> npt.NDArray[np.bool_]:
+    return np.zeros(n_features, dtype=np.bool_) if categorical is None else np.asarray(categorical, dtype=np.bool_)
+
+
+def _all_edges(grids: Sequence[npt.NDArray[np.float64]], kinds: npt.NDArray[np.bool_]) -> list[npt.NDArray[np.float32]]:
+    return [
+        np.arange(1, MAX_CATEGORIES, dtype=np.float32) if kinds[feature] else _grid_edges(feature, grid)
+        for feature, grid in enumerate(grids)
+    ]
+
+
+def _starts(edges: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.int64]:
+    """Where each feature's counts begin in the binning step's vector, and where the last one's end."""
+    return BINNING_TOTALS + np.concatenate(([0], np.cumsum([grid.size + 2 for grid in edges]))).astype(np.int64)
 
 
 def grid_counts(

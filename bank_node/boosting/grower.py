@@ -26,7 +26,7 @@ from bank_node.boosting.splitting import Splits, find_splits
 from bank_node.boosting.stopping import Judge, judged, kept_trees, stops
 from bank_node.boosting.trees import Tree
 
-__all__ = ["OnRound", "train_trees"]
+__all__ = ["OnRound", "check_missing", "grow_trees", "train_trees"]
 
 logger = logging.getLogger(__name__)
 
@@ -82,19 +82,61 @@ def train_trees(
     masses = check_weights(weights, binned.n_rows)
     if n_rows_total < binned.n_rows:
         raise BoostingError(f"this bank has {binned.n_rows} rows but all banks together only {n_rows_total}")
+    check_missing(binned)
+    bits = fraction_bits(binned.cuts.total_weight, params.scale_pos_weight)
+    layout = SlotLayout.of(binned.cuts)
+    rows = LocalRows(binned, marks, layout, params, bits=bits, weights=masses, keys=row_keys, start=start)
+    return grow_trees(
+        rows,
+        binned.cuts,
+        params,
+        secure_sum,
+        n_rows_total=n_rows_total,
+        base_score=base_score,
+        resume=resume,
+        on_round=on_round,
+        warm=start is not None,
+        judge=judge,
+    )
+
+
+def grow_trees(
+    rows: RowStore,
+    cuts: Cuts,
+    params: BoostingParameters,
+    secure_sum: SecureSum,
+    *,
+    n_rows_total: int,
+    base_score: float | None = None,
+    resume: Sequence[Tree] = (),
+    on_round: OnRound | None = None,
+    warm: bool = False,
+    judge: Judge | None = None,
+) -> list[Tree]:
+    """As `train_trees`, over rows wherever they lie.
+
+    Args:
+        rows: made with `SlotLayout.of(cuts)` and the `fraction_bits` of the cuts' weight.
+        cuts: Those the rows were binned with.
+        params: The run's parameters.
+        secure_sum: See `train_trees`.
+        n_rows_total: Rows of all banks together.
+        base_score: See `train_trees`.
+        resume: Trees made before.
+        on_round: Called after each new tree.
+        warm: Whether the rows begin at another model's margins.
+        judge: The validation metric after a tree.
+    """
     if len(resume) > params.n_estimators:
         raise BoostingError(f"{len(resume)} trees to resume from, but only {params.n_estimators} were asked for")
     if params.early_stopping_rounds and judge is None:
         raise BoostingError("early_stopping_rounds needs validation rows")
-    _check_missing(binned)
-    bits = fraction_bits(binned.cuts.total_weight, params.scale_pos_weight)
+    bits = fraction_bits(cuts.total_weight, params.scale_pos_weight)
     if base_score is None:
-        base_score = binned.cuts.base_score(params)
-    cuts = binned.cuts
+        base_score = cuts.base_score(params)
     names = cuts.feature_names or tuple(str(feature) for feature in range(cuts.n_features))
     params.check_features(names)
     layout = SlotLayout.of(cuts)
-    rows = LocalRows(binned, marks, layout, params, bits=bits, weights=masses, keys=row_keys, start=start)
     rows.start(base_margin(base_score), resume)
     grower = _Grower(
         cuts=cuts,
@@ -112,7 +154,7 @@ def train_trees(
         round_index = len(trees)
         magnitudes = (0, 0)
         if params.histogram_layout == "packed":
-            magnitudes = _magnitudes(trees, grower, base_score, warm=start is not None)
+            magnitudes = _magnitudes(trees, grower, base_score, warm=warm)
         tree = grower.grow(round_index, magnitudes)
         if judge is not None:
             tree = replace(tree, metric=judged(judge, round_index, tree))
@@ -142,7 +184,12 @@ def _magnitudes(trees: Sequence[Tree], grower: "_Grower", base_score: float, *, 
     return int(bounds[0]), int(bounds[1])
 
 
-def _check_missing(binned: BinnedRows) -> None:
+def check_missing(binned: BinnedRows) -> None:
+    """Refuse rows with a missing value where the cuts say that no bank has one.
+
+    Raises:
+        RowError: names the feature and how many there are.
+    """
     cuts = binned.cuts
     for f in np.flatnonzero(~cuts.has_missing):
         count = int(np.count_nonzero(binned.bins[:, f] == cuts.n_bins[f]))

@@ -1,0 +1,123 @@
+"""Rows on disk, one raw file an array, mapped into memory where they are read. It computes nothing.
+
+Rows are written piece by piece, so they never need to be in memory together, and any part of them can be mapped by any
+process that reads the folder. They are a bank's customer data: the folder is 0700, the files 0600, and whoever made
+them removes them.
+"""
+
+import os
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bank_node.boosting.errors import RowError
+from bank_node.boosting.sampling import Keys
+
+__all__ = ["RowFiles", "RowPart", "write_rows"]
+
+_DTYPES: dict[str, npt.DTypeLike] = {
+    "columns": np.float32,
+    "labels": np.uint8,
+    "weights": np.float32,
+    "keys": np.uint64,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class RowPart:
+    """Some rows, mapped or in memory.
+
+    Attributes:
+        columns: float32 (n, features), row-major, NaN for missing.
+        labels: uint8 (n,), 0 or 1.
+        weights: float32 (n,), or None where each row weighs 1.
+        keys: uint64 (n,), or None where no rows are sampled.
+    """
+
+    columns: npt.NDArray[np.float32]
+    labels: npt.NDArray[np.uint8]
+    weights: npt.NDArray[np.float32] | None = None
+    keys: Keys | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowFiles:
+    """Where rows are, and how many."""
+
+    folder: Path
+    n_rows: int
+    n_features: int
+    weighted: bool = False
+    keyed: bool = False
+
+    def part(self, begin: int = 0, end: int | None = None) -> RowPart:
+        """Rows from `begin` to before `end` (all the rest without one), mapped, read-only.
+
+        Raises:
+            RowError: a file is gone or shorter than it was.
+        """
+        stop = self.n_rows if end is None else end
+        return RowPart(
+            columns=self._mapped("columns", begin, stop),
+            labels=self._mapped("labels", begin, stop),
+            weights=self._mapped("weights", begin, stop) if self.weighted else None,
+            keys=self._mapped("keys", begin, stop) if self.keyed else None,
+        )
+
+    def remove(self) -> None:
+        """Delete the files; harmless when it has been done. Parts mapped before stay readable."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _mapped(self, name: str, begin: int, end: int) -> Any:
+        kind = np.dtype(_DTYPES[name])
+        width = self.n_features if name == "columns" else 1
+        shape = (end - begin, self.n_features) if name == "columns" else (end - begin,)
+        if 0 in shape:
+            return np.empty(shape, dtype=kind)
+        path = self.folder / f"{name}.bin"
+        try:
+            return np.asarray(np.memmap(path, dtype=kind, mode="r", offset=begin * width * kind.itemsize, shape=shape))
+        except (OSError, ValueError) as error:
+            raise RowError(f"rows {path} are gone or incomplete; train again") from error
+
+
+def write_rows(folder: Path, parts: Iterable[RowPart], n_features: int) -> RowFiles:
+    """Write rows piece by piece, in place of what the folder held; all pieces have weights and keys, or none has.
+
+    Raises:
+        RowError: a piece does not fit the others.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True, mode=0o700)
+    n_rows, kinds = 0, {"columns", "labels"}
+    handles: dict[str, Any] = {}
+    try:
+        for part in parts:
+            given = {name: getattr(part, name) for name in _DTYPES if getattr(part, name) is not None}
+            if n_rows == 0 and not handles:
+                kinds = set(given)
+                handles = {name: _create(folder / f"{name}.bin") for name in kinds}
+            if set(given) != kinds or part.columns.shape != (len(part.labels), n_features):
+                raise RowError(
+                    f"a piece of rows has {sorted(given)} of shape {part.columns.shape}, not {sorted(kinds)}"
+                )
+            for name, values in given.items():
+                if len(values) != len(part.labels):
+                    raise RowError(f"{len(values)} {name} for {len(part.labels)} rows")
+                handles[name].write(np.ascontiguousarray(values, dtype=_DTYPES[name]).data)
+            n_rows += len(part.labels)
+    finally:
+        for handle in handles.values():
+            handle.close()
+    return RowFiles(
+        folder=folder, n_rows=n_rows, n_features=n_features, weighted="weights" in kinds, keyed="keys" in kinds
+    )
+
+
+def _create(path: Path) -> Any:
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb")
