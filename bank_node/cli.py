@@ -127,9 +127,12 @@ def profile(
     """Look at the bank's own payments and draft the mapping file. Read it, mend it, and set confirmed to true."""
     from bank_node.config import load_config
     from features import load_contract
+    from features.engines import BankTable
     from features.profile import draft_mapping
 
     loaded = load_config(config)
+    if isinstance(loaded.events, BankTable):
+        raise LocalError(f"{loaded.events}: profile looks at files; export a day of the table and point events at it")
     draft = draft_mapping(loaded.events, load_contract(loaded.contract))
     try:
         with out.open("x") as stream:

@@ -5,6 +5,7 @@ from pathlib import Path
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from features.engines import BankTable
 from protocol.channel import TlsFiles
 from protocol.errors import ConfigError, ProtocolViolation
 from protocol.messages import check_id
@@ -35,7 +36,9 @@ class BankConfig(_Strict):
     """One bank; relative paths are taken from the file's folder."""
 
     bank_id: str = Field(description="the id in the bank's certificate")
-    events: Path = Field(description="the bank's payments: a Parquet/CSV file, or a folder of them")
+    events: Path | BankTable = Field(
+        description="the bank's payments: a file or a folder of them, or a table or view of a database"
+    )
     work_dir: Path = Field(description="where features, runs, models and alerts go")
     contract: Path | None = Field(None, description="the data contract; null for the packaged one")
     older_contracts: tuple[Path, ...] = Field(
@@ -120,7 +123,7 @@ def load_config(path: Path) -> BankConfig:
     node = config.aggregator
     return config.model_copy(
         update={
-            "events": base / config.events,
+            "events": config.events if isinstance(config.events, BankTable) else base / config.events,
             "work_dir": (base / config.work_dir).resolve(),
             "older_contracts": tuple(base / path for path in config.older_contracts),
             **{

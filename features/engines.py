@@ -43,6 +43,20 @@ def _spark_microseconds(moment: "ir.Value") -> "ir.Value":
     return unix_micros(moment.cast("timestamp('UTC')"))
 
 
+def _hash(text: "ir.Value") -> "ir.Value":
+    return text.hash()
+
+
+def _spark_hash(text: "ir.Value") -> "ir.Value":
+    import ibis
+
+    # Ibis' own hash has 32 bits on Spark.
+    @ibis.udf.scalar.builtin(signature=(("string",), "int64"))
+    def xxhash64(text): ...  # type: ignore[no-untyped-def]
+
+    return xxhash64(text)
+
+
 @dataclass(frozen=True, slots=True)
 class Dialect:
     """What a feature expression must know of the engine it runs on.
@@ -50,18 +64,20 @@ class Dialect:
     Attributes:
         frames: how a window is told; see `features.windows`.
         microseconds: from a UTC timestamp to int64 microseconds since 1970.
+        text_hash: from a text to a 64-bit number; equal for equal texts on one engine, another on each.
     """
 
     name: str
     frames: Frames
     microseconds: Callable[["ir.Value"], "ir.Value"]
+    text_hash: Callable[["ir.Value"], "ir.Value"]
 
 
-DUCKDB = Dialect("duckdb", "rows", _microseconds)
+DUCKDB = Dialect("duckdb", "rows", _microseconds, _hash)
 DIALECTS = {
     "duckdb": DUCKDB,
-    "postgresql": Dialect("postgresql", "range", _microseconds),
-    "spark": Dialect("spark", "range", _spark_microseconds),
+    "postgresql": Dialect("postgresql", "range", _microseconds, _hash),
+    "spark": Dialect("spark", "range", _spark_microseconds, _spark_hash),
 }
 
 
@@ -100,6 +116,9 @@ class BankTable(BaseModel):
     def label(self) -> str:
         """What messages call it."""
         return f"{self.engine} table {self.table}"
+
+    def __str__(self) -> str:
+        return self.label
 
 
 @dataclass(frozen=True, slots=True)

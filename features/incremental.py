@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from features.building import BLOCK_ROWS, build_days
 from features.contract import DataContract
+from features.engines import BankTable
 from features.errors import DataError, EmptyTableError
 from features.identifiers import IdentifierKey
 from features.intake import Intake, Step, take_in
@@ -60,7 +61,7 @@ class Extraction:
 
 def extract_days(
     contract: DataContract,
-    source: Path | str,
+    source: Path | str | BankTable,
     store: FeatureStore,
     *,
     key: IdentifierKey,
@@ -70,7 +71,7 @@ def extract_days(
     block_rows: int = BLOCK_ROWS,
     before_step: Step = lambda name: None,
 ) -> Extraction:
-    """Bring the store up to date with a source folder or file.
+    """Bring the store up to date with a source folder or file, or a table or view of the bank's database.
 
     Args:
         key: for identifiers. Another key than before makes everything anew.
@@ -84,7 +85,7 @@ def extract_days(
     chosen = mapping or identity_mapping(contract)
     intake = Intake(contract=contract, mapping=chosen, key=key, shared_key=shared_key, threads=threads)
     with store.locked():
-        taken = take_in(intake, Path(source), store, before_step)
+        taken = take_in(intake, source if isinstance(source, BankTable) else Path(source), store, before_step)
         apply_purges(store, load_purged(store))
         entries = store.entries().values()
         if not any(entry["days"] or entry["purged"] for entry in entries):

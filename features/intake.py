@@ -6,12 +6,15 @@ on it.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from features.contract import DataContract
+from features.engines import BankTable
 from features.errors import DataError, SourceError
 from features.identifiers import IdentifierKey
 from features.mapping import Mapping
@@ -19,6 +22,7 @@ from features.normalise import normalised
 from features.purging import Purged, load_purged, without_purged
 from features.sources import engine, source_files
 from features.store import FeatureStore, content_digest, digest_of
+from features.table_days import SourceItem, table_days
 
 if TYPE_CHECKING:
     from ibis.backends.duckdb import Backend
@@ -63,16 +67,36 @@ class Intake:
         )
 
 
-def take_in(intake: Intake, source: Path, store: FeatureStore, before_step: Step) -> list[str]:
-    """Bring the store's intake up to date with the files of a source; returns the names of those read.
+def take_in(intake: Intake, source: Path | BankTable, store: FeatureStore, before_step: Step) -> list[str]:
+    """Bring the store's intake up to date with the files of a source, or days of a table; the names of those read.
 
     Raises:
         SourceError: there is no file, or one or more can't be used; the message names each with its reason. The
             others were taken in; mend or remove the named ones and extract again.
     """
-    files = {str(file.relative_to(source)) if source.is_dir() else file.name: file for file in source_files(source)}
+    found = table_days(source, intake.mapping) if isinstance(source, BankTable) else nullcontext(_file_items(source))
+    with found as items:
+        return _take_in(intake, items, store, before_step)
+
+
+def _file_items(source: Path) -> list[SourceItem]:
+    items = []
+    for file in source_files(source):
+        state = file.stat()
+        stamp = (state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino)
+        name = str(file.relative_to(source)) if source.is_dir() else file.name
+        items.append(SourceItem(name, stamp, partial(_as_it_is, file)))
+    return items
+
+
+@contextmanager
+def _as_it_is(file: Path) -> Iterator[Path]:
+    yield file
+
+
+def _take_in(intake: Intake, items: Sequence[SourceItem], store: FeatureStore, before_step: Step) -> list[str]:
     known = store.entries()
-    for name in sorted(known.keys() - files.keys()):
+    for name in sorted(known.keys() - {item.name for item in items}):
         before_step(f"forget {name}")
         store.drop_intake(name)
     rules = intake.rules
@@ -81,14 +105,13 @@ def take_in(intake: Intake, source: Path, store: FeatureStore, before_step: Step
     taken: list[str] = []
     refused: list[str] = []
     with engine(intake.threads) as connection:
-        for name, file in files.items():
-            state = file.stat()
-            stamp = digest_of(rules, state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino)
+        for item in items:
+            name, stamp = item.name, digest_of(rules, *item.state)
             if known.get(name, {}).get("stamp") == stamp:
                 continue
             before_step(f"take in {name}")
             try:
-                with store.new_intake(name) as folder:
+                with store.new_intake(name) as folder, item.opened() as file:
                     entry = {"source": name, "stamp": stamp} | _one_file(
                         intake, connection, file, folder, store, purged
                     )
