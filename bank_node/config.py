@@ -1,9 +1,10 @@
 """The bank's configuration file. It holds paths to secrets, never secrets; unknown keys are refused."""
 
 from pathlib import Path
+from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, field_validator
 
 from features.engines import BankTable
 from protocol.channel import TlsFiles
@@ -11,6 +12,14 @@ from protocol.errors import ConfigError, ProtocolViolation
 from protocol.messages import check_id
 
 __all__ = ["AggregatorAddress", "BankConfig", "load_config"]
+
+
+_PATH, _TABLE = "<path>", "<table>"
+"""Which of the forms of ``events`` is meant; a fault in one is told without the other's, and without these words."""
+
+
+def _form(value: Any) -> str:
+    return _TABLE if isinstance(value, dict | BankTable) else _PATH
 
 
 class _Strict(BaseModel):
@@ -36,7 +45,7 @@ class BankConfig(_Strict):
     """One bank; relative paths are taken from the file's folder."""
 
     bank_id: str = Field(description="the id in the bank's certificate")
-    events: Path | BankTable = Field(
+    events: Annotated[Annotated[Path, Tag(_PATH)] | Annotated[BankTable, Tag(_TABLE)], Discriminator(_form)] = Field(
         description="the bank's payments: a file or a folder of them, or a table or view of a database"
     )
     work_dir: Path = Field(description="where features, runs, models and alerts go")
@@ -117,13 +126,18 @@ def load_config(path: Path) -> BankConfig:
     try:
         config = BankConfig.model_validate(document)
     except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
+        wrong = "; ".join(
+            f"{'.'.join(str(part) for part in e['loc'] if part not in (_PATH, _TABLE))}: {e['msg']}"
+            for e in error.errors(include_input=False)
+        )
         raise ConfigError(f"configuration {path}: {wrong}") from error
     base = path.resolve().parent
     node = config.aggregator
     return config.model_copy(
         update={
-            "events": config.events if isinstance(config.events, BankTable) else base / config.events,
+            "events": _table_from(base, config.events)
+            if isinstance(config.events, BankTable)
+            else base / config.events,
             "work_dir": (base / config.work_dir).resolve(),
             "older_contracts": tuple(base / path for path in config.older_contracts),
             **{
@@ -141,3 +155,10 @@ def load_config(path: Path) -> BankConfig:
             ),
         }
     )
+
+
+def _table_from(base: Path, table: BankTable) -> BankTable:
+    """A Spark table's folder of Parquet files is relative to the file, as all paths; an address (s3a://) is not."""
+    if table.parquet is None or "://" in table.parquet:
+        return table
+    return table.model_copy(update={"parquet": str(base / table.parquet)})

@@ -13,6 +13,7 @@ from bank_node.config import load_config
 from bank_node.plan import RunPlan
 from bank_node.tables import feature_rows
 from features import load_contract
+from features.engines import BankTable
 from features.errors import DataError
 from protocol.channel import read_secret_file
 from protocol.errors import ConfigError, LocalError
@@ -49,11 +50,22 @@ def _edit(path: Path, **changes: object) -> Path:
 
 def _events(bank: Path) -> tuple[Path, pd.DataFrame]:
     path = load_config(bank).events
+    assert isinstance(path, Path)
     return path, pd.read_parquet(path)
 
 
 def test_relative_paths_are_taken_from_the_file_s_folder(bank: Path) -> None:
     assert load_config(bank).work_dir == bank.parent / "work"
+
+
+def test_a_spark_table_s_folder_is_relative_too_and_an_address_is_not(bank: Path) -> None:
+    def folder(written: str) -> str | None:
+        events = load_config(_edit(bank, events={"engine": "spark", "table": "payments", "parquet": written})).events
+        assert isinstance(events, BankTable)
+        return events.parquet
+
+    assert folder("payments") == str(bank.parent / "payments")
+    assert folder("s3a://lake/payments") == "s3a://lake/payments"
 
 
 @pytest.mark.parametrize(
@@ -62,6 +74,10 @@ def test_relative_paths_are_taken_from_the_file_s_folder(bank: Path) -> None:
         ({"bank": "x"}, "bank: Extra inputs are not permitted"),
         ({"bank_id": "a/b"}, "bank_id"),
         ({"aggregator": {}}, "aggregator.ca: Field required"),
+        ({"events": {"engine": "oracle", "table": "t"}}, "alder.yaml: events.engine: Input should be"),
+        ({"events": {"engine": "postgresql", "table": "t"}}, "alder.yaml: events: Value error, PostgreSQL needs"),
+        ({"events": {"engine": "spark", "table": "t; drop"}}, "alder.yaml: events.table: String should match"),
+        ({"events": 7}, "alder.yaml: events: Input is not a valid path"),
     ],
 )
 def test_a_wrong_config_names_file_and_key(bank: Path, changes: dict[str, object], text: str) -> None:
