@@ -1,7 +1,7 @@
 """The bank's configuration file. It holds paths to secrets, never secrets; unknown keys are refused."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, field_validator
@@ -66,6 +66,11 @@ class BankConfig(_Strict):
         None,
         description="Parquet/CSV with payment_id and a column of weights, for runs that weigh rows by that column; "
         "payments that it does not have weigh 1",
+    )
+    scoring_model: Literal["consortium", "personal"] = Field(
+        "consortium",
+        description="what `bank-node score` uses; personal: what `bank-node personalise` kept, and the consortium's "
+        "where it kept none or a newer model was released since",
     )
     retention_days: int | None = Field(
         None, ge=31, description="rows older than this are purged by `bank-node purge`; null keeps them"

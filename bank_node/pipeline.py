@@ -21,7 +21,7 @@ from bank_node.plan import RunPlan
 from protocol.errors import LocalError, QualityGateClosed
 from protocol.run_state import TERMINAL, Phase
 
-__all__ = ["evaluate", "extract", "gate", "open_run", "purge", "register", "score", "train"]
+__all__ = ["evaluate", "extract", "gate", "open_run", "personalise", "purge", "register", "score", "train"]
 
 logger = logging.getLogger(__name__)
 
@@ -249,14 +249,18 @@ def register(config_path: Path | str, run_id: str, *, log: Log = logger.info) ->
 
 
 def score(config_path: Path | str, *, log: Log = logger.info) -> dict[str, Any]:
-    """Score the newest rows with the bank's current model and write alerts with reason codes."""
+    """Score the newest rows with the bank's current model, or its own, and write alerts with reason codes."""
+    from bank_node.personal import personal_model
     from bank_node.scoring import load_model, make_alerts, score_rows
     from bank_node.tables import feature_rows, last_day
     from features import load_contract
 
     config = load_config(Path(config_path))
     contract = load_contract(config.contract)
-    booster = load_model(config.registry / "current.json")
+    personal = personal_model(config) if config.scoring_model == "personal" else None
+    if config.scoring_model == "personal" and personal is None:
+        log("no personalised model of the current one was kept; scoring with the consortium's")
+    booster = load_model(personal or config.registry / "current.json")
     table = feature_rows(config, contract, since=last_day(config) - dt.timedelta(days=8))
     newest = table["event_time"].max() - pd.Timedelta(days=7)
     recent = table[table["event_time"] > newest].reset_index(drop=True)
@@ -265,7 +269,33 @@ def score(config_path: Path | str, *, log: Log = logger.info) -> dict[str, Any]:
     path = config.work_dir / "alerts" / "alerts.csv"
     write_atomic(path, alerts.to_csv(index=False).encode())
     log(f"{len(recent)} rows of the last 7 days scored, {len(alerts)} alerts in {path}")
-    return {"alerts_path": str(path), "alerts": len(alerts), "rows": len(recent)}
+    return {
+        "alerts_path": str(path),
+        "alerts": len(alerts),
+        "rows": len(recent),
+        "model": "consortium" if personal is None else "personal",
+    }
+
+
+def personalise(
+    config_path: Path | str,
+    *,
+    trees: int = 100,
+    eta: float = 0.1,
+    max_depth: int = 4,
+    until: dt.datetime | None = None,
+    log: Log = logger.info,
+) -> dict[str, Any]:
+    """Boost on from the consortium's model on the bank's own rows; keep what is better. See `bank_node.personal`."""
+    from bank_node.boosting import BoostingParameters
+    from bank_node.personal import make_personal
+    from bank_node.tables import feature_rows
+    from features import load_contract
+
+    config = load_config(Path(config_path))
+    contract = load_contract(config.contract)
+    params = BoostingParameters(n_estimators=trees, eta=eta, max_depth=max_depth, max_bin=255, early_stopping_rounds=10)
+    return make_personal(config, contract, feature_rows(config, contract), params, until=until, log=log)
 
 
 def purge(

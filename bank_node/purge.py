@@ -23,8 +23,10 @@ from features.purging import Affected
 from features.store import FeatureStore
 from protocol.channel import read_secret_file
 
-__all__ = ["note_trained_on", "purge_rows", "requested_accounts", "seen_by"]
+__all__ = ["PERSONAL", "note_trained_on", "purge_rows", "requested_accounts", "seen_by", "seen_until"]
 
+#: Stands for a run where a model is the bank's personalised one; also its folder in the registry.
+PERSONAL = "personal"
 _TRAINED_ON = "trained_on.json"
 
 
@@ -41,17 +43,28 @@ def note_trained_on(config: BankConfig, run_id: str, contract: DataContract, unt
     write_atomic(config.run_dir(run_id) / _TRAINED_ON, json.dumps(document).encode())
 
 
+def seen_until(config: BankConfig, run_id: str) -> dt.datetime | None:
+    """The end of the rows that a run's model was trained on, naive UTC; None where it is not known, or had none."""
+    noted = config.run_dir(run_id) / _TRAINED_ON
+    until = json.loads(noted.read_text())["until"] if noted.exists() else None
+    return None if until is None else dt.datetime.fromisoformat(until)
+
+
 def seen_by(config: BankConfig, found: Affected) -> list[dict[str, Any]]:
-    """Released models that were trained on rows that are to go.
+    """Released models, and the bank's personalised one, that were trained on rows that are to go.
 
     Returns:
-        For each: the run, how many of the days it was trained on have such rows, and whether that is certain: a day
-        whose partition is still the one of the training had them then, another one may have got them since.
+        For each: the run, or ``personal``, how many of the days it was trained on have such rows, and whether that is
+        certain: a day whose partition is still the one of the training had them then, another one may have got them
+        since.
     """
     store, models = FeatureStore(config.store_dir), []
-    for path in sorted(config.registry.glob("*.json")):
-        noted = config.work_dir / "runs" / path.stem / _TRAINED_ON
-        if path.stem == "current" or not noted.exists():
+    runs = [path.stem for path in sorted(config.registry.glob("*.json")) if path.stem != "current"]
+    if (config.registry / PERSONAL / "model.json").exists():
+        runs.append(PERSONAL)
+    for run in runs:
+        noted = config.work_dir / "runs" / run / _TRAINED_ON
+        if not noted.exists():
             continue
         days = json.loads(noted.read_text())["days"]
         hit = sorted(days.keys() & found.days.keys())
@@ -61,7 +74,7 @@ def seen_by(config: BankConfig, found: Affected) -> list[dict[str, Any]]:
                 facts = store.facts(store.partition("features", dt.date.fromisoformat(day)))
                 now[day] = [facts.get("chain"), facts.get("labels")]
             certain = any(now[day] == days[day] for day in hit)
-            models.append({"run_id": path.stem, "days": len(hit), "certain": certain})
+            models.append({"run_id": run, "days": len(hit), "certain": certain})
     return models
 
 
