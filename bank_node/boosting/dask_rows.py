@@ -23,6 +23,7 @@ from bank_node.boosting.gradients import fraction_bits
 from bank_node.boosting.grower import check_missing
 from bank_node.boosting.histogram import SlotLayout
 from bank_node.boosting.local_rows import Integers, LocalRows, NodeSplits, TreePlan
+from bank_node.boosting.packing import Packing
 from bank_node.boosting.parameters import BoostingParameters
 from bank_node.boosting.row_files import RowFiles
 from bank_node.boosting.trees import Tree, predict_margin
@@ -231,9 +232,9 @@ class DaskRows:
         """See `RowStore`."""
         return _added(self._all("begin_tree", plan, changing=True))
 
-    def histograms(self, nodes: Sequence[int]) -> Integers:
+    def histograms(self, nodes: Sequence[int], packings: Sequence[Packing] | None = None) -> Integers:
         """See `RowStore`."""
-        return _added(self._all("histograms", list(nodes)))
+        return _added(self._all("histograms", list(nodes), None if packings is None else list(packings)))
 
     def split(self, splits: NodeSplits) -> None:
         """See `RowStore`."""

@@ -4,8 +4,9 @@ The consortium is reached through `secure_sum` alone. Every decision is made fro
 banks hold alike, so all banks grow the same tree; a bank's own rows decide only where those rows go.
 """
 
+import itertools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,12 +14,12 @@ import numpy.typing as npt
 
 from bank_node.boosting.binning import BinnedRows, Cuts, SecureSum, check_labels, check_weights
 from bank_node.boosting.errors import BoostingError, RowError, SumError
-from bank_node.boosting.gradients import BITS_OF_SUM, base_margin, fraction_bits
+from bank_node.boosting.gradients import BITS_OF_SUM, WEIGHT_BITS, base_margin, fraction_bits
 from bank_node.boosting.histogram import SlotLayout
 from bank_node.boosting.local_rows import LocalRows, NodeSplits, RowStore, TreePlan
-from bank_node.boosting.magnitudes import first_magnitudes, next_magnitudes
+from bank_node.boosting.magnitudes import first_magnitudes, label_gradients, next_magnitudes
 from bank_node.boosting.nodes import GrowingTree, Permissions
-from bank_node.boosting.packing import Packing
+from bank_node.boosting.packing import SMALL_STEP, Packing, Sizes, expected_sizes
 from bank_node.boosting.parameters import BoostingParameters
 from bank_node.boosting.sampling import FeatureSampler, Keys
 from bank_node.boosting.split_rules import SplitRules
@@ -152,10 +153,13 @@ def grow_trees(
     trees = list(resume)
     while len(trees) < params.n_estimators and not stops(trees, params):
         round_index = len(trees)
-        magnitudes = (0, 0)
+        bounds = _Bounds(packing=None, most={})
         if params.histogram_layout == "packed":
-            magnitudes = _magnitudes(trees, grower, base_score, warm=warm)
-        tree = grower.grow(round_index, magnitudes)
+            most = _magnitudes(trees, grower, base_score, warm=warm)
+            packing = None if trees else _first_packing(grower, base_score, warm=warm)
+            packing = packing or Packing.of(most, n_rows_total, bits)
+            bounds = _Bounds(packing=packing, most={0: most})
+        tree = grower.grow(round_index, bounds)
         if judge is not None:
             tree = replace(tree, metric=judged(judge, round_index, tree))
         trees.append(tree)
@@ -165,23 +169,31 @@ def grow_trees(
     return kept_trees(trees, params)
 
 
-def _magnitudes(trees: Sequence[Tree], grower: "_Grower", base_score: float, *, warm: bool) -> tuple[int, int]:
-    """Bounds of all banks' Σ|g| and Σh before the next tree: known, but for the first tree after another model."""
+def _first_packing(grower: "_Grower", base_score: float, *, warm: bool) -> Packing | None:
+    """In the first tree of rows that weigh alike, gradients take two values: they can be counted, and stay exact."""
+    cuts = grower.cuts
+    if warm or cuts.weight_total != cuts.n_rows_total << WEIGHT_BITS:
+        return None
+    of_labels = label_gradients(base_score, grower.params.scale_pos_weight, grower.bits)
+    return Packing.counting(of_labels, grower.n_rows_total)
+
+
+def _magnitudes(trees: Sequence[Tree], grower: "_Grower", base_score: float, *, warm: bool) -> Sizes:
+    """Bounds of all banks' gradients before the next tree: known, but for the first tree after another model."""
     if trees:
-        bounds = trees[-1].magnitudes
-    elif warm:
-        bounds = grower.sum("train/0/magnitudes", grower.rows.magnitudes())
-    else:
-        cuts = grower.cuts
-        positive, positive_weight = cuts.n_positive_total, cuts.weight_positive_total
-        return first_magnitudes(
-            base_score,
-            (cuts.n_rows_total - positive, positive),
-            (cuts.weight_total - positive_weight, positive_weight),
-            grower.params.scale_pos_weight,
-            grower.bits,
-        )
-    return int(bounds[0]), int(bounds[1])
+        return Sizes(*trees[-1].magnitudes.tolist())
+    if warm:
+        magnitude, hessian = grower.sum("train/0/magnitudes", grower.rows.magnitudes()).tolist()
+        return Sizes(magnitude, magnitude, hessian)
+    cuts = grower.cuts
+    positive, positive_weight = cuts.n_positive_total, cuts.weight_positive_total
+    return first_magnitudes(
+        base_score,
+        (cuts.n_rows_total - positive, positive),
+        (cuts.weight_total - positive_weight, positive_weight),
+        grower.params.scale_pos_weight,
+        grower.bits,
+    )
 
 
 def check_missing(binned: BinnedRows) -> None:
@@ -222,6 +234,38 @@ class _Candidate:
 
 
 @dataclass(slots=True, kw_only=True)
+class _Bounds:
+    """What is known of the gradients of one tree's nodes.
+
+    Attributes:
+        packing: A rounding that fits every node; None where the tree is sent in exact pairs.
+        most: Upper bounds by node, over all banks.
+    """
+
+    packing: Packing | None
+    most: dict[int, Sizes]
+
+    def packing_of(self, n_nodes: int, layout: SlotLayout) -> Packing | None:
+        """The rounding that a step of some nodes begins with; None where it is sent in exact pairs."""
+        return None if 2 * n_nodes * layout.sent.size <= SMALL_STEP else self.packing
+
+    def note_children(self, parent: int, light: int, heavy: int) -> None:
+        """Bound a heavy child, and a light one of which nothing came along."""
+        if self.packing is None:
+            return
+        above = self.most[parent]
+        known = self.most.get(light)
+        if known is None:
+            self.most[light] = self.most[heavy] = above
+        else:
+            self.most[heavy] = Sizes(*(max(whole - part, 0) for whole, part in zip(above, known, strict=True)))
+
+    def slack(self, n_rows: int) -> int:
+        """How far below zero a hessian's sum can come: parents and children are rounded to different steps."""
+        return 0 if self.packing is None else n_rows << max(self.packing.hessian_shift, 0)
+
+
+@dataclass(slots=True, kw_only=True)
 class _Grower:
     """What stays the same from tree to tree at one bank."""
 
@@ -235,23 +279,21 @@ class _Grower:
     n_rows_total: int
     rows: RowStore
 
-    def grow(self, round_index: int, magnitudes: tuple[int, int]) -> Tree:
+    def grow(self, round_index: int, sizes: "_Bounds") -> Tree:
         """Grows one tree and adds its leaf values to the margins of this bank's rows.
 
         Args:
             round_index: From 0.
-            magnitudes: Bounds of all banks' Σ|g| and Σh; used by the packed layout only.
+            sizes: Bounds for the root, with a rounding that fits it; used by the packed layout only.
         """
-        packing = None
-        if self.params.histogram_layout == "packed":
-            packing = Packing.of(*magnitudes, self.n_rows_total, self.bits)
         sampler = FeatureSampler(self.params, self.cuts.n_features, round_index)
         permissions = Permissions(self.params, self.layout, self.names, sampler)
-        plan = TreePlan(round_index=round_index, packing=packing, layout=self.layout.only(permissions.of_tree))
-        histograms, total = self._root(f"train/{round_index}/0", plan)
+        plan = TreePlan(round_index=round_index, layout=self.layout.only(permissions.of_tree))
+        steps = (f"train/{round_index}/{n}" for n in itertools.count())
+        histograms, total = self._root(next(steps), plan, sizes)
         tree = GrowingTree.planted(total)
         waiting = self._candidates(tree, [0], histograms, permissions)
-        step, n_leaves = 0, 1
+        n_leaves = 1
         while waiting:
             chosen, waiting = self._choose(waiting, n_leaves)
             if not chosen:
@@ -261,15 +303,14 @@ class _Grower:
             full = self.params.max_leaves and n_leaves >= self.params.max_leaves
             if full or tree.depth[chosen[0].node] + 1 == self.params.max_depth:
                 continue
-            step += 1
-            nodes, histograms = self._children(f"train/{round_index}/{step}", tree, chosen, plan)
+            nodes, histograms = self._children(steps, tree, chosen, plan, sizes)
             waiting += self._candidates(tree, nodes, histograms, permissions)
         leaves = tree.leaves.tolist()
         packed = self.params.histogram_layout == "packed"
         sums = self._refit(f"train/{round_index}/leaves", tree, leaves) if packed else None
         grown = tree.finish(self.rules, self.params.rate(round_index))
         if sums is not None:
-            bounds = next_magnitudes(
+            most = next_magnitudes(
                 grown.value[leaves],
                 sums,
                 self.n_rows_total,
@@ -277,7 +318,7 @@ class _Grower:
                 self.params.scale_pos_weight,
                 self.bits,
             )
-            grown = replace(grown, magnitudes=np.array(bounds, dtype=np.int64))
+            grown = replace(grown, magnitudes=np.array(most, dtype=np.int64))
         self.rows.finish_tree(leaves, grown.value[leaves])
         return grown
 
@@ -306,7 +347,7 @@ class _Grower:
         """Replaces all nodes' rounded totals by exact ones: one sum over the leaves, and upwards from there.
 
         Returns:
-            int64 (leaves, 2), each leaf's Σ|g| and Σh over all banks and all rows.
+            int64 (leaves, 3), bounds of each leaf's `Sizes` over all banks and rows.
         """
         own = self.rows.leaf_sums(leaves)
         # Where all rows are in the sample the last number is the second.
@@ -316,17 +357,41 @@ class _Grower:
         if summed[:, 1:].min() < 0 or (np.abs(summed[:, 0]) > summed[:, 2]).any():
             raise SumError(f"step {step}: the sum is none of leaves (a hessian or magnitude out of range)")
         tree.refit(leaves, summed[:, :2], self.rules)
-        return summed[:, [2, 3 if sampled else 1]]
+        magnitude, hessian = summed[:, 2], summed[:, 3 if sampled else 1]
+        if sampled:
+            # The gradients' sum is of the sample only, which does not tell the signs apart.
+            return np.stack([magnitude, magnitude, hessian], axis=1)
+        return np.stack([(magnitude + summed[:, 0]) // 2, (magnitude - summed[:, 0]) // 2, hessian], axis=1)
 
-    def _root(self, step: str, plan: TreePlan) -> tuple[Integers, Integers]:
-        """Sums the root's histogram and, in one or two more values, its total."""
+    def _root(self, step: str, plan: TreePlan, sizes: "_Bounds") -> tuple[Integers, Integers]:
+        """Sums the root's histogram and, in two or three more values, its total."""
         own_total = self.rows.begin_tree(plan)
-        vector = np.concatenate((self.rows.histograms([0]), own_total))
-        pairs = _pairs(self.sum(step, vector), plan.packing)
-        total = pairs[-1].copy()
-        histograms = plan.layout.unpack(pairs[:-1], total[None, :])
+        packing = sizes.packing_of(1, plan.layout)
+        if packing is not None:
+            slots, totals, exact = self._packed_sums(step, [0], [packing])
+            sizes.most[0] = exact[0]
+            histograms, total = plan.layout.unpack(slots, totals), totals[0]
+        else:
+            pairs = self.sum(step, np.concatenate((self.rows.histograms([0]), own_total))).reshape(-1, 2)
+            total = pairs[-1].copy()
+            histograms = plan.layout.unpack(pairs[:-1], total[None, :])
         self._check(step, histograms)
         return histograms, total
+
+    def _packed_sums(
+        self, step: str, nodes: Sequence[int], packings: Sequence[Packing]
+    ) -> tuple[Integers, Integers, list[Sizes]]:
+        """Packed histograms of nodes, summed over the banks.
+
+        Returns:
+            The sent slots, int64 (k, s, 2), the nodes' totals as rounded, int64 (k, 2), and their exact sizes.
+            The slots and totals of a node mean nothing unless its packing covers these sizes.
+        """
+        summed = self.sum(step, self.rows.histograms(nodes, packings)).reshape(len(nodes), -1)
+        unpacked = np.stack([packing.unpack(row[:-3]) for packing, row in zip(packings, summed, strict=True)])
+        if int(summed[:, -3:].min()) < 0:
+            raise SumError(f"step {step}: the sum is no histogram of the agreed rows (a magnitude below zero)")
+        return unpacked[:, :-1], unpacked[:, -1], [Sizes(*sizes) for sizes in summed[:, -3:].tolist()]
 
     def _split(self, tree: GrowingTree, chosen: Sequence[_Candidate]) -> None:
         """Gives each chosen leaf two children, and moves this bank's rows to them."""
@@ -347,7 +412,12 @@ class _Grower:
         )
 
     def _children(
-        self, step: str, tree: GrowingTree, parents: Sequence[_Candidate], plan: TreePlan
+        self,
+        steps: Iterator[str],
+        tree: GrowingTree,
+        parents: Sequence[_Candidate],
+        plan: TreePlan,
+        sizes: "_Bounds",
     ) -> tuple[list[int], Integers]:
         """Histograms of the children: the lighter one summed over the banks, the heavier by subtraction.
 
@@ -364,17 +434,58 @@ class _Grower:
         if not pairs or not plan.layout.sent.size:
             return [], np.empty((0, self.layout.n_slots, 2), dtype=np.int64)
         light = [left if tree.total[left][1] <= tree.total[right][1] else right for _, left, right in pairs]
-        pairs_of_slots = _pairs(self.sum(step, self.rows.histograms(light)), plan.packing)
-        built = plan.layout.unpack(pairs_of_slots, np.stack([tree.total[i] for i in light]))
+        packing = sizes.packing_of(len(pairs), plan.layout)
+        if packing is None:
+            step = next(steps)
+            slots = self.sum(step, self.rows.histograms(light))
+            built = plan.layout.unpack(slots, np.stack([tree.total[i] for i in light]))
+        else:
+            step, built = self._packed_children(steps, tree, light, packing, plan, sizes)
+        for (parent, left, right), at in zip(pairs, light, strict=True):
+            heavy = right if at == left else left
+            tree.total[heavy] = tree.total[parent.node] - tree.total[at]
+            sizes.note_children(parent.node, at, heavy)
+        slack = sizes.slack(self.n_rows_total)
         siblings = np.stack([parent.histogram for parent, _, _ in pairs]) - built
-        self._check(step, built)
-        self._check(step, siblings)
+        self._check(step, built, slack)
+        self._check(step, siblings, slack)
         nodes = [child for _, left, right in pairs for child in (left, right)]
         histograms = np.empty((len(nodes), *built.shape[1:]), dtype=np.int64)
         for k, (_, left, _right) in enumerate(pairs):
             first, second = (built[k], siblings[k]) if light[k] == left else (siblings[k], built[k])
             histograms[2 * k], histograms[2 * k + 1] = first, second
         return nodes, histograms
+
+    def _packed_children(
+        self,
+        steps: Iterator[str],
+        tree: GrowingTree,
+        nodes: Sequence[int],
+        packing: Packing,
+        plan: TreePlan,
+        sizes: "_Bounds",
+    ) -> tuple[str, Integers]:
+        """Whole histograms of nodes, each rounded as finely as it allows; their totals are set as rounded.
+
+        How finely is guessed from the parent's split. The exact sizes come along; where the guess was too small the
+        node is asked for once more, now knowing them.
+        """
+        n_rows, bits = self.n_rows_total, self.bits
+        packings = [
+            packing.finer(expected_sizes(tree.total[node], sizes.most[tree.parent[node]], sizes.most[0]), n_rows, bits)
+            for node in nodes
+        ]
+        step = next(steps)
+        slots, totals, exact = self._packed_sums(step, nodes, packings)
+        sizes.most.update(zip(nodes, exact, strict=True))
+        again = [k for k, finer in enumerate(packings) if not packing.covers(finer, exact[k], n_rows)]
+        if again:
+            step = next(steps)
+            packings = [packing.finer(exact[k], n_rows, bits) for k in again]
+            slots[again], totals[again], _ = self._packed_sums(step, [nodes[k] for k in again], packings)
+        for node, total in zip(nodes, totals, strict=True):
+            tree.total[node] = total
+        return step, plan.layout.unpack(slots, totals)
 
     def sum(self, step: str, vector: Integers) -> Integers:
         """The secure sum, of the shape it must have."""
@@ -385,11 +496,8 @@ class _Grower:
             )
         return summed
 
-    def _check(self, step: str, histograms: Integers) -> None:
-        if histograms.size and (int(histograms[..., 1].min()) < 0 or int(np.abs(histograms).max()) >= 2**BITS_OF_SUM):
+    def _check(self, step: str, histograms: Integers, slack: int = 0) -> None:
+        if histograms.size and (
+            int(histograms[..., 1].min()) < -slack or int(np.abs(histograms).max()) >= 2**BITS_OF_SUM
+        ):
             raise SumError(f"step {step}: the sum is no histogram of the agreed rows (a hessian out of range)")
-
-
-def _pairs(summed: Integers, packing: Packing | None) -> Integers:
-    """Gradient and hessian of each summed slot, int64 (m, 2)."""
-    return summed.reshape(-1, 2) if packing is None else packing.unpack(summed)

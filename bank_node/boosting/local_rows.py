@@ -52,12 +52,10 @@ class TreePlan:
 
     Attributes:
         round_index: Its number from 0; it decides the sample of rows.
-        packing: Its rounding, or None for exact pairs.
         layout: The slots that are sent: `SlotLayout.only` of those that the store was made with.
     """
 
     round_index: int
-    packing: Packing | None
     layout: SlotLayout
 
 
@@ -76,12 +74,16 @@ class RowStore(Protocol):
         """Computes gradients, draws the tree's sample of rows, and puts all rows at node 0.
 
         Returns:
-            Our sampled rows' total as it is sent: int64 (1,) packed, or (2,) gradient and hessian.
+            Our sampled rows' gradient and hessian, int64 (2,).
         """
         ...
 
-    def histograms(self, nodes: Sequence[int]) -> Integers:
-        """The sent slots of the nodes' histograms of sampled rows, one vector: node by node, as `SlotLayout.sent`."""
+    def histograms(self, nodes: Sequence[int], packings: Sequence[Packing] | None = None) -> Integers:
+        """The sent slots of the nodes' histograms of sampled rows, one vector: node by node, as `SlotLayout.sent`.
+
+        Without `packings` each slot is an exact pair. With each node's packing it is one packed number, and after a
+        node's slots come four more: its packed total, and its exact `Sizes`.
+        """
         ...
 
     def split(self, splits: NodeSplits) -> None:
@@ -208,7 +210,7 @@ class LocalRows:
         self._columns = np.ascontiguousarray(self._bins.T)
         self._margins = np.zeros(binned.n_rows, dtype=np.float32)
         self._gradients = np.empty((binned.n_rows, 2), dtype=np.int64)
-        self._packed: Integers | None = None
+        self._packed: Integers = np.empty(0, dtype=np.int64)
         self._plan: TreePlan | None = None
         self._sampled = self._others = _Order(np.empty(0, dtype=np.uint32))
 
@@ -234,20 +236,19 @@ class LocalRows:
         else:
             self._sampled, self._others = _Order(rows), _Order(none)
         self._plan = plan
-        if plan.packing is None:
-            self._packed = None
-            return np.asarray(self._in_sample(self._gradients).sum(axis=0, dtype=np.int64))
-        self._packed = pack_rows(self._gradients, plan.packing)
-        return np.array([self._in_sample(self._packed).sum()], dtype=np.int64)
+        return np.asarray(self._in_sample(self._gradients).sum(axis=0, dtype=np.int64))
 
-    def histograms(self, nodes: Sequence[int]) -> Integers:
+    def histograms(self, nodes: Sequence[int], packings: Sequence[Packing] | None = None) -> Integers:
         """See `RowStore`."""
         layout = self._layout if self._plan is None else self._plan.layout
         order, (begins, ends) = self._sampled.rows, self._sampled.ranges(nodes)
-        if self._packed is None:
+        if packings is None:
             return layout.pack(build_histograms(self._bins, self._gradients, order, begins, ends, layout))
+        if self._packed.size != order.size:
+            self._packed = np.empty(order.size, dtype=np.int64)
+        sums = pack_rows(self._gradients, order, begins, ends, packings, self._packed)
         slots = build_packed(self._bins, self._packed, order, begins, ends, layout.starts)
-        return np.ascontiguousarray(slots[:, layout.sent]).reshape(-1)
+        return np.concatenate((slots[:, layout.sent], sums), axis=1).reshape(-1)
 
     def split(self, splits: NodeSplits) -> None:
         """See `RowStore`."""

@@ -1,94 +1,223 @@
 """Packs a slot's gradient and hessian into one number of a secure sum; it decides no split and sums nothing.
 
 A secure sum carries 57 bits and a sign in each number. In the exact layout a slot takes two numbers, here one:
-gradient * 2**28 + hessian, both rounded to multiples of a power of two that is chosen anew for each tree, from the
-securely summed magnitudes, so that no total can leave its bits. Histograms stay sums of integers that depend on the row
-alone, so the model still does not depend on how rows lie over banks. Few bits suffice for choosing splits (Shi et al.,
-Quantized Training of Gradient Boosting Decision Trees, NeurIPS 2022); leaf values come from one exact sum a tree.
+gradient * 2**28 + hessian, both rounded to multiples of powers of two. These are chosen for each node, from bounds of
+all banks' sums, so that no total can leave its bits; the fewer rows a node has, the finer they are. In the first tree
+labels are counted instead, and steps that fit two ciphertexts anyway are sent in exact pairs. Histograms stay sums of
+integers that depend on the row alone, so the model still does not depend on how rows lie over banks. Few bits suffice
+for choosing splits (Shi et al., Quantized Training of Gradient Boosting Decision Trees, NeurIPS 2022); leaf values come
+from one exact sum a tree.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from bank_node.boosting.kernels import kernel
 
-__all__ = ["FIELD_BITS", "LEAST_BITS", "Packing", "build_packed", "build_packed_naive", "pack_rows", "pack_rows_naive"]
+__all__ = [
+    "GRADIENT_BITS", "HESSIAN_BITS", "LEAST_BITS", "SMALL_STEP", "Packing", "Sizes", "build_packed",
+    "build_packed_naive", "expected_sizes", "pack_rows", "pack_rows_naive",
+]  # fmt: skip
 
 Integers = npt.NDArray[np.int64]
 
-FIELD_BITS = 28
-"""Bits of each of the two totals: 2 * 28 and a sign lie inside the secure sum's 57."""
+HESSIAN_BITS = 28
+"""Bits of a hessian's total, which is never negative."""
+GRADIENT_BITS = 29
+"""Bits of a gradient's total besides its sign: with the hessian's they fill the secure sum's 57 and a sign."""
+SMALL_STEP = 2 * 4094
+"""Numbers that two ciphertexts hold: a step of no more is sent in exact pairs, since packing would hardly shrink it."""
 LEAST_BITS = 8
 """Fraction bits a row's gradient must keep; below them the exact layout is used for that tree."""
 
 
+class Sizes(NamedTuple):
+    """How large the gradients of some rows are, over all banks, in the fixed-point unit: exact, or upper bounds.
+
+    The sum of any of these rows' gradients lies between -negative and positive.
+
+    Attributes:
+        positive: Σg of the rows whose gradient is positive: those of label 0.
+        negative: Σ|g| of the others.
+        hessian: Σh.
+    """
+
+    positive: int
+    negative: int
+    hessian: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Packing:
-    """One tree's rounding: rows keep multiples of 2**shift of the fixed-point unit.
+    """How rows of a node are rounded: they keep multiples of 2**shift of the fixed-point unit.
 
     Attributes:
         gradient_shift: For gradients; a row's rounding error is at most 2**(shift - 1) units.
         hessian_shift: For hessians.
+        of_labels: Where all rows of a label have the same gradient and hessian: those of label 0 and of label 1. Then
+            labels are counted instead, nothing is rounded, and the shifts are -1.
     """
 
     gradient_shift: int
     hessian_shift: int
+    of_labels: tuple[tuple[int, int], tuple[int, int]] | None = None
 
     @classmethod
-    def of(cls, gradient_sum: int, hessian_sum: int, n_rows: int, bits: int) -> "Packing | None":
+    def of(cls, sizes: Sizes, n_rows: int, bits: int) -> "Packing | None":
         """The finest rounding with which no total can leave its bits, the same at all banks.
 
         Args:
-            gradient_sum: Sum of all rows' absolute gradients over all banks, in units of 2**-bits.
-            hessian_sum: Sum of all rows' hessians, likewise.
+            sizes: Bounds for the rows that are to be summed.
             n_rows: Rows of all banks; each can round up by half a step.
             bits: Fraction bits of the unit.
 
         Returns:
-            None when fewer than `LEAST_BITS` would be left: this tree must be sent in the exact layout.
+            None when fewer than `LEAST_BITS` would be left: these rows must be sent in the exact layout.
         """
         shifts = []
-        for total in (gradient_sum, hessian_sum):
+        for total, width in ((max(sizes.positive, sizes.negative), GRADIENT_BITS), (sizes.hessian, HESSIAN_BITS)):
             shift = 0
-            while (total >> shift) + 1 + n_rows // 2 + 1 >= 2**FIELD_BITS:
+            while not _fits(total, shift, width, n_rows):
                 shift += 1
                 if bits - shift < LEAST_BITS:
                     return None
             shifts.append(shift)
         return cls(gradient_shift=shifts[0], hessian_shift=shifts[1])
 
+    @classmethod
+    def counting(cls, of_labels: tuple[tuple[int, int], tuple[int, int]], n_rows: int) -> "Packing | None":
+        """Counts labels; None where there are too many rows to count in the bits there are."""
+        return None if n_rows >= 2**HESSIAN_BITS else cls(gradient_shift=-1, hessian_shift=-1, of_labels=of_labels)
+
     def unpack(self, totals: Integers) -> Integers:
         """Gradient and hessian of summed numbers, int64 (..., 2), in the fixed-point unit."""
-        pairs = np.empty((*totals.shape, 2), dtype=np.int64)
-        pairs[..., 0] = (totals >> FIELD_BITS) << self.gradient_shift
-        pairs[..., 1] = (totals & (2**FIELD_BITS - 1)) << self.hessian_shift
-        return pairs
+        upper, lower = totals >> HESSIAN_BITS, totals & (2**HESSIAN_BITS - 1)
+        if self.of_labels is not None:
+            counts = np.stack([upper - lower, lower], axis=-1)
+            return np.asarray(counts @ np.array(self.of_labels, dtype=np.int64))
+        return np.stack([upper << self.gradient_shift, lower << self.hessian_shift], axis=-1)
+
+    def finer(self, sizes: Sizes, n_rows: int, bits: int) -> "Packing":
+        """A rounding for some of the rows that this one fits: finer where their sizes allow."""
+        other = Packing.of(sizes, n_rows, bits)
+        if other is None or self.of_labels is not None:
+            return self
+        return Packing(
+            gradient_shift=min(self.gradient_shift, other.gradient_shift),
+            hessian_shift=min(self.hessian_shift, other.hessian_shift),
+        )
+
+    def covers(self, finer: "Packing", sizes: Sizes, n_rows: int) -> bool:
+        """Whether totals of some of the rows that this rounding fits fit a finer one, made by `finer`, too.
+
+        Args:
+            finer: the finer one.
+            sizes: these rows' exact sizes.
+            n_rows: rows of all banks.
+        """
+        gradient = max(sizes.positive, sizes.negative)
+        return (
+            finer.gradient_shift == self.gradient_shift or _fits(gradient, finer.gradient_shift, GRADIENT_BITS, n_rows)
+        ) and (
+            finer.hessian_shift == self.hessian_shift or _fits(sizes.hessian, finer.hessian_shift, HESSIAN_BITS, n_rows)
+        )
+
+
+def _fits(total: int, shift: int, width: int, n_rows: int) -> bool:
+    return (total >> shift) + 1 + n_rows // 2 + 1 < 2**width
+
+
+def expected_sizes(total: Integers, parent: Sizes, root: Sizes) -> Sizes:
+    """A guess, seldom too small, of a node's sizes from what its parent's split tells.
+
+    Rows of label 0 have g = p and h = p(1 - p), so their Σg is about Σh as long as few of them have a high p; the other
+    label's Σ|g| follows from the total. Allowed is a quarter more than what the whole tree shows.
+
+    Args:
+        total: int64 (2,), the node's rounded gradient and hessian.
+        parent: bounds for the parent.
+        root: bounds for the tree.
+    """
+    gradient, hessian = int(total[0]), max(int(total[1]), 0)
+    if not root.hessian:
+        return parent
+    expected = 5 * hessian * root.positive // (4 * root.hessian)
+    return Sizes(
+        min(parent.positive, expected + max(gradient, 0)),
+        min(parent.negative, expected + max(-gradient, 0)),
+        min(parent.hessian, hessian + hessian // 16 + 1),
+    )
 
 
 @kernel
-def _pack_into(gradients: Integers, gradient_shift: int, hessian_shift: int, out: Integers) -> None:
-    gradient_half = (1 << gradient_shift) >> 1
-    hessian_half = (1 << hessian_shift) >> 1
-    for i in range(gradients.shape[0]):
-        g = (gradients[i, 0] + gradient_half) >> gradient_shift
-        h = (gradients[i, 1] + hessian_half) >> hessian_shift
-        out[i] = (g << FIELD_BITS) + h
+def _pack_into(
+    gradients: Integers,
+    rows: npt.NDArray[np.uint32],
+    begins: Integers,
+    ends: Integers,
+    shifts: Integers,
+    out: Integers,
+    sums: Integers,
+) -> None:
+    for node in range(begins.shape[0]):
+        gradient_shift, hessian_shift = shifts[node, 0], shifts[node, 1]
+        counting = gradient_shift < 0
+        gradient_half = 0 if counting else (1 << gradient_shift) >> 1
+        hessian_half = 0 if counting else (1 << hessian_shift) >> 1
+        total, positive, negative, hessian = 0, 0, 0, 0
+        for position in range(begins[node], ends[node]):
+            g, h = gradients[rows[position], 0], gradients[rows[position], 1]
+            if counting:
+                value = (1 << HESSIAN_BITS) + (g < 0)
+            else:
+                value = ((g + gradient_half) >> gradient_shift) << HESSIAN_BITS
+                value += (h + hessian_half) >> hessian_shift
+            out[position] = value
+            total += value
+            positive += max(g, 0)
+            negative += max(-g, 0)
+            hessian += h
+        sums[node, 0], sums[node, 1], sums[node, 2], sums[node, 3] = total, positive, negative, hessian
 
 
-def pack_rows(gradients: Integers, packing: Packing) -> Integers:
-    """Each row's packed number, int64 (n,), of int64 (n, 2) gradients; rounds to nearest, halves up."""
-    out = np.empty(gradients.shape[0], dtype=np.int64)
-    _pack_into(gradients, packing.gradient_shift, packing.hessian_shift, out)
-    return out
+def pack_rows(
+    gradients: Integers,
+    rows: npt.NDArray[np.uint32],
+    begins: Integers,
+    ends: Integers,
+    packings: Sequence[Packing],
+    out: Integers,
+) -> Integers:
+    """Packs the rows of some nodes, each node with its own rounding: to nearest, halves up.
+
+    Args:
+        gradients: int64 (n, 2).
+        rows: uint32 (m,), row numbers grouped by node.
+        begins: int64 (k,), where each node's rows begin in `rows`.
+        ends: int64 (k,), and where they end (not included).
+        packings: each node's.
+        out: int64 (m,), gets the packed number of the row at each position; positions of other nodes are left alone.
+
+    Returns:
+        int64 (k, 4): each node's sum of packed numbers, and exactly its `Sizes` over our rows.
+    """
+    sums = np.empty((begins.size, 4), dtype=np.int64)
+    shifts = np.array([(p.gradient_shift, p.hessian_shift) for p in packings], dtype=np.int64).reshape(-1, 2)
+    _pack_into(gradients, rows, begins, ends, shifts, out, sums)
+    return sums
 
 
 def pack_rows_naive(gradients: Integers, packing: Packing) -> Integers:
-    """Twin of `pack_rows`, in Python's integers."""
+    """Twin of `pack_rows` for one node of all rows, in Python's integers: int64 (n,)."""
+    if packing.of_labels is not None:
+        return np.array([2**HESSIAN_BITS + int(g < 0) for g in gradients[:, 0]], dtype=np.int64)
     steps = (2**packing.gradient_shift, 2**packing.hessian_shift)
     rounded = [[(2 * int(v) + step) // (2 * step) for v, step in zip(row, steps, strict=True)] for row in gradients]
-    return np.array([g * 2**FIELD_BITS + h for g, h in rounded], dtype=np.int64)
+    return np.array([g * 2**HESSIAN_BITS + h for g, h in rounded], dtype=np.int64)
 
 
 @kernel
@@ -108,14 +237,14 @@ def _build_packed_into(
         position, end = begins[node], ends[node]
         while position + 1 < end:
             row, next_row = rows[position], rows[position + 1]
-            value, next_value = packed[row], packed[next_row]
+            value, next_value = packed[position], packed[position + 1]
             for f in range(n_features):
                 histogram[starts[f] + bins[row, f]] += value
                 histogram[starts[f] + bins[next_row, f]] += next_value
             position += 2
         if position < end:
             row = rows[position]
-            value = packed[row]
+            value = packed[position]
             for f in range(n_features):
                 histogram[starts[f] + bins[row, f]] += value
 
@@ -128,7 +257,10 @@ def build_packed(
     ends: Integers,
     starts: Integers,
 ) -> Integers:
-    """As `histogram.build_histograms`, of packed numbers: int64 (k, n_slots). Cost: one addition a row and feature."""
+    """As `histogram.build_histograms`, of packed numbers by position in `rows`: int64 (k, n_slots).
+
+    Cost: one addition a row and feature.
+    """
     out = np.zeros((begins.size, int(starts[-1])), dtype=np.int64)
     _build_packed_into(bins, packed, rows, begins, ends, starts.astype(np.uint64), out)
     return out
@@ -148,5 +280,5 @@ def build_packed_naive(
         inside = rows[begin:end]
         for f in range(starts.size - 1):
             for offset in range(int(starts[f + 1] - starts[f])):
-                out[node, starts[f] + offset] = packed[inside[bins[inside, f] == offset]].sum()
+                out[node, starts[f] + offset] = packed[begin:end][bins[inside, f] == offset].sum()
     return out

@@ -46,8 +46,8 @@ class Tree:
         sum_hessian: float32 (m,).
         value: float32 (m,), what a leaf adds to the margin, 0 for inner nodes.
         metric: The validation metric after this tree, NaN where there is none; for early stopping, as `magnitudes`.
-        magnitudes: int64 (2,), bounds of all banks' Σ|g| and Σh after this tree, in fixed-point units; -1 where the
-            layout does not need them. No part of the model: a checkpoint goes on from them.
+        magnitudes: int64 (3,), bounds of all banks' gradients after this tree, as `packing.Sizes`; -1 where the layout
+            does not need them. No part of the model: a checkpoint goes on from them.
     """
 
     left: npt.NDArray[np.int32]
@@ -64,7 +64,7 @@ class Tree:
     set_of_node: npt.NDArray[np.int32]
     right_sets: npt.NDArray[np.uint8]
     metric: float = math.nan
-    magnitudes: npt.NDArray[np.int64] = field(default_factory=lambda: np.full(2, -1, dtype=np.int64))
+    magnitudes: npt.NDArray[np.int64] = field(default_factory=lambda: np.full(3, -1, dtype=np.int64))
 
     @property
     def n_nodes(self) -> int:
@@ -277,7 +277,7 @@ def trees_to_bytes(trees: Sequence[Tree]) -> bytes:
     arrays["right_sets"] = np.packbits(sets, axis=1, bitorder="little")
     arrays["sets"] = np.array([tree.right_sets.shape[0] for tree in trees], dtype=np.int64)
     arrays["metrics"] = np.array([tree.metric for tree in trees], dtype=np.float64)
-    arrays["magnitudes"] = np.array([tree.magnitudes for tree in trees], dtype=np.int64).reshape(-1, 2)
+    arrays["magnitudes"] = np.array([tree.magnitudes for tree in trees], dtype=np.int64).reshape(-1, 3)
     return pack_arrays(arrays)
 
 
@@ -293,7 +293,7 @@ def trees_from_bytes(data: bytes) -> list[Tree]:
     for name, dtype in _DTYPES.items():
         if arrays[name].dtype != dtype or arrays[name].shape != (n_nodes,):
             raise BoostingError(f"the checkpoint of the trees has a wrong array {name}; remove it and join again")
-    shapes = {"right_sets": (n_sets, 32), "sets": ends.shape, "metrics": ends.shape, "magnitudes": (ends.size, 2)}
+    shapes = {"right_sets": (n_sets, 32), "sets": ends.shape, "metrics": ends.shape, "magnitudes": (ends.size, 3)}
     for name, shape in shapes.items():
         if arrays[name].shape != shape:
             raise BoostingError(f"the checkpoint of the trees has a wrong array {name}; remove it and join again")
