@@ -86,14 +86,15 @@ def _period(config: BankConfig) -> Period | None:
 
 
 def _payments(config: BankConfig, columns: Sequence[str], since: dt.date | None = None) -> pd.DataFrame:
-    """The events' columns, with ``account_id`` and ``counterparty_id`` by the link key's hashes."""
+    """The events' columns, with ``account_id``, ``counterparty_id`` and ``device_id`` by the link key's hashes."""
     import pyarrow
 
     store = FeatureStore(config.store_dir)
     renamed = {shared: name for name, shared in SHARED.items()}
     days = [day for day in store.days("events") if since is None or day >= since]
-    wanted = [*columns, *renamed]
-    parts = [store.read(store.partition("events", day)).select(wanted) for day in days]
+    parts = [store.read(store.partition("events", day)) for day in days]
+    # A contract without devices has no column of them.
+    parts = [part.select([*columns, *(name for name in renamed if name in part.column_names)]) for part in parts]
     if not parts:
         raise LocalError(f"bank {config.bank_id} has no payments yet; run `bank-node extract` first")
     frame: pd.DataFrame = pyarrow.concat_tables(parts).to_pandas()
@@ -103,11 +104,11 @@ def _payments(config: BankConfig, columns: Sequence[str], since: dt.date | None 
 def _tokens(spec: SharedRiskSpec, key: bytes, frame: pd.DataFrame) -> dict[str, tuple[Sequence[str], Tokens]]:
     found: dict[str, tuple[Sequence[str], Tokens]] = {}
     for kind in spec.kinds:
-        theirs = frame["counterparty_id"][frame["channel"].isin(kind.channels).to_numpy()].unique()
+        theirs = frame[kind.column][frame["channel"].isin(kind.channels).to_numpy()].unique()
         ids = pd.unique(pd.Series(theirs))
         if kind.name == spec.account_kind:
             ids = pd.unique(pd.concat([pd.Series(ids), frame["account_id"]]))
-        names = [str(each) for each in ids if each is not None and each == each]
+        names = [str(each) for each in ids if not pd.isna(each)]
         found[kind.name] = (names, tokens_of(key, kind.name, names))
     return found
 

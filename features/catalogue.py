@@ -32,6 +32,7 @@ class Definition:
 
     Attributes:
         needs: aggregates that must be columns of the table handed to ``build``.
+        columns: those of the contract's optional columns that it reads.
         build: from the table of events with those columns, and the contract, to the feature's expression.
     """
 
@@ -39,6 +40,7 @@ class Definition:
     description: str
     build: Build
     needs: frozenset[Aggregate] = frozenset()
+    columns: frozenset[str] = frozenset()
 
 
 def _amount(events: "ir.Table", contract: "DataContract") -> "ir.Value":
@@ -148,6 +150,12 @@ _DEFINITIONS = (
     Definition("is_weekend", "1 on Saturday and Sunday UTC, else 0.", _weekend),
     Definition("channel_code", "Place of the channel in the contract's vocabulary, from 0.", _code("channel")),
     Definition("category_code", "Place of the category in the contract's vocabulary, from 0.", _code("category")),
+    Definition(
+        "counterparty_country_code",
+        "Place of the counterparty's country in the contract's vocabulary, from 0; missing if not known.",
+        _code("counterparty_country"),
+        columns=frozenset({"counterparty_country"}),
+    ),
     *(
         _window("account", "account_out", measure, span, "the account's outgoing payments")
         for measure in ("count", "sum", "max", "mean")

@@ -20,11 +20,12 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError,
 from features.errors import ContractError
 from features.grid import Grid
 from features.quality import QualitySpec
-from features.shared_risk import SHARED_FEATURES, SharedRiskSpec
-from features.standards import MINOR_UNITS
+from features.shared_risk import DEVICE_FEATURES, SHARED_FEATURES, SharedRiskSpec
+from features.standards import COUNTRIES, MINOR_UNITS
 
 __all__ = [
     "CANONICAL_COLUMNS",
+    "OPTIONAL_COLUMNS",
     "ColumnSpec",
     "DataContract",
     "FeatureSpec",
@@ -46,6 +47,12 @@ CANONICAL_COLUMNS = {
     "label_time": "timestamp",
 }
 """Columns of a payments table and their types: the feature code knows these names, a contract can't rename them."""
+
+OPTIONAL_COLUMNS = {"counterparty_country": "string", "device_id": "string"}
+"""Columns that a contract may have, or not; where it has one, a bank may still lack it."""
+
+STANDARD_VOCABULARIES = {"iso3166": COUNTRIES}
+"""Code lists that a contract names instead of writing them out. Its fingerprint has the codes."""
 
 MAX_CONTRACT_BYTES = 1_000_000
 """A contract is a few tens of kB; a file far above is a mistake, and YAML of that size takes minutes to parse."""
@@ -137,6 +144,16 @@ class DataContract(_Model):
     shared_risk: SharedRiskSpec | None = None
     quality: QualitySpec = QualitySpec()
 
+    @field_validator("vocabularies", mode="before")
+    @classmethod
+    def _written_out(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {
+            name: STANDARD_VOCABULARIES.get(words, words) if isinstance(words, str) else words
+            for name, words in value.items()
+        }
+
     @model_validator(mode="after")
     def _consistent(self) -> "DataContract":
         _refuse_repeats("column", (column.name for column in self.columns))
@@ -148,8 +165,10 @@ class DataContract(_Model):
             if types.get(name) != kind:
                 raise ValueError(f"the contract must have a column {name} of type {kind}")
         for column in self.columns:
-            if column.name not in CANONICAL_COLUMNS:
+            if column.name not in CANONICAL_COLUMNS | OPTIONAL_COLUMNS:
                 raise ValueError(f"column {column.name} is not one that this version knows")
+            if column.name in OPTIONAL_COLUMNS and (column.type != OPTIONAL_COLUMNS[column.name] or column.required):
+                raise ValueError(f"column {column.name} must be of type string and not required")
             if column.vocabulary is not None and column.vocabulary not in self.vocabularies:
                 raise ValueError(f"column {column.name} names the vocabulary {column.vocabulary}, which is not there")
         for name in ("direction", "channel", "category"):
@@ -163,6 +182,14 @@ class DataContract(_Model):
             raise ValueError("the vocabulary of direction must be exactly out and in")
         if self.shared_names and self.shared_risk is None:
             raise ValueError(f"feature {self.shared_names[0]} needs the section shared_risk")
+        for entity in self.shared_risk.kinds if self.shared_risk else ():
+            if entity.column not in types:
+                raise ValueError(f"kind {entity.name} needs the column {entity.column}")
+        devices = [name for name in self.shared_names if name in DEVICE_FEATURES]
+        if devices and not any(
+            kind.column == "device_id" for kind in (self.shared_risk.kinds if self.shared_risk else ())
+        ):
+            raise ValueError(f"feature {devices[0]} needs a kind with the column device_id")
         for entity in self.shared_risk.kinds if self.shared_risk else ():
             for channel in entity.channels:
                 if channel not in self.codes("channel"):
@@ -249,6 +276,10 @@ def load_contract(path: Path | str | None = None) -> DataContract:
     unknown = [feature for feature in contract.local_names if feature not in CATALOGUE]
     if unknown:
         raise ContractError(f"Contract {name} asks for features that are not in the catalogue: {', '.join(unknown)}.")
+    names = {column.name for column in contract.columns}
+    without = [feature for feature in contract.local_names if not CATALOGUE[feature].columns <= names]
+    if without:
+        raise ContractError(f"Contract {name} has no column for the features {', '.join(without)}.")
     return contract
 
 

@@ -4,8 +4,8 @@ An identifier becomes the first 128 bits of HMAC-SHA256 under the bank's own key
 hashes, so windows work on hashes; without the key nobody can try out account numbers. The bank finds a payment behind
 a hash by hashing its own identifiers again (`hashed`). The hash of each kind of identifier is its own.
 
-Where the consortium has a key of its own, accounts and counterparties also get a hash that every bank makes alike:
-knowledge about a counterparty can then be added up over banks. That hash stays in the bank's store, too.
+Where the consortium has a key of its own, accounts, counterparties and devices also get a hash that every bank makes
+alike: knowledge about them can then be added up over banks. That hash stays in the bank's store, too.
 """
 
 import hashlib
@@ -30,10 +30,16 @@ KEY_BYTES = 32
 HASH_CHARACTERS = 32
 """128 bits: among a billion identifiers two collide with probability 2⁻⁶⁹."""
 
-KINDS = {"payment_id": "payment", "account_id": "party", "counterparty_id": "party", "counterparty_bank": "bank"}
+KINDS = {
+    "payment_id": "payment",
+    "account_id": "party",
+    "counterparty_id": "party",
+    "counterparty_bank": "bank",
+    "device_id": "device",
+}
 """Columns that are replaced, and what they identify: an account is the same party on either side of a payment."""
 
-SHARED = {"account_id": "shared_account", "counterparty_id": "shared_counterparty"}
+SHARED = {"account_id": "shared_account", "counterparty_id": "shared_counterparty", "device_id": "shared_device"}
 """Columns of which the consortium's key makes a second hash, and the columns that hold it; null without that key."""
 
 _BLOCK = 64

@@ -74,7 +74,11 @@ def take_in(intake: Intake, source: Path | BankTable, store: FeatureStore, befor
         SourceError: there is no file, or one or more can't be used; the message names each with its reason. The
             others were taken in; mend or remove the named ones and extract again.
     """
-    found = table_days(source, intake.mapping) if isinstance(source, BankTable) else nullcontext(_file_items(source))
+    found = (
+        table_days(source, intake.mapping, intake.contract)
+        if isinstance(source, BankTable)
+        else nullcontext(_file_items(source))
+    )
     with found as items:
         return _take_in(intake, items, store, before_step)
 

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, field_validator, model_validator
 
-from features.contract import CANONICAL_COLUMNS, DataContract, StrictLoader, places
+from features.contract import CANONICAL_COLUMNS, OPTIONAL_COLUMNS, DataContract, StrictLoader, places
 from features.errors import MappingError
 
 __all__ = ["ColumnMapping", "CsvFormat", "CurrencyMapping", "Mapping", "identity_mapping", "load_mapping"]
@@ -35,7 +35,8 @@ class ColumnMapping(_Model):
         absent: the bank has nothing for it: null in every row. Only where the contract allows null.
         codes: from the bank's text to the contract's; matched whole after trimming. A text that is not there is
             quarantined unless ``other`` names what it becomes. An empty value on the right means null.
-        standard: iso18245 reads four-digit merchant category codes as the packaged contract's categories.
+        standard: iso18245 reads four-digit merchant category codes as the packaged contract's categories, iso3166
+            two-letter, three-letter and numeric country codes as two-letter ones.
         format: of times in text, as strptime has it; null is ISO 8601.
         unit: of times in numbers since 1970 UTC.
         zone: IANA name of the zone of times that carry no offset.
@@ -53,7 +54,7 @@ class ColumnMapping(_Model):
     absent: bool = False
     codes: Annotated[dict[str, str | int | float | None], Field(min_length=1)] | None = None
     other: _Text | None = None
-    standard: Literal["iso18245"] | None = None
+    standard: Literal["iso18245", "iso3166"] | None = None
     format: _Text | None = None
     unit: Literal["s", "ms", "us"] | None = None
     zone: _Text | None = None
@@ -139,7 +140,7 @@ class Mapping(_Model):
     @model_validator(mode="after")
     def _canonical(self) -> "Mapping":
         for name in self.columns:
-            if name not in CANONICAL_COLUMNS:
+            if name not in CANONICAL_COLUMNS | OPTIONAL_COLUMNS:
                 raise ValueError(f"{name} is no column of the contract")
         for name, column in self.columns.items():
             if column.sign_of is not None and name != "direction":

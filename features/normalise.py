@@ -21,7 +21,7 @@ from features.parsing import Fault, literal, read_number, read_text, read_time
 from features.rates import converted
 from features.readers import RawTable, read_csv, read_iso20022, read_parquet
 from features.sources import csv_header, parquet_header, reading
-from features.standards import CATEGORY_RANGES
+from features.standards import CATEGORY_RANGES, COUNTRY_OF
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -93,8 +93,9 @@ def normalised(
                 if shared_key is None
                 else hash_column(connection, shared_key, name, good[name])
                 for name, other in SHARED.items()
+                if name in good.columns
             }
-            own = {name: hash_column(connection, key, name, good[name]) for name in KINDS}
+            own = {name: hash_column(connection, key, name, good[name]) for name in KINDS if name in good.columns}
             good = good.mutate(**shared, **own)
         good = _stored(connection, good.order_by(["event_time", "row_"]))
         pairs = list(enumerate(faults))
@@ -169,7 +170,12 @@ def _read(raw: "ir.Table", column: ColumnSpec, entry: ColumnMapping) -> "tuple[i
     else:
         value = raw[entry.columns[0]]
     faults = []
-    if entry.standard is not None:
+    if entry.standard == "iso3166":
+        text = value.cast("string").strip().upper()
+        found = text.cases(*COUNTRY_OF.items(), else_=ibis.null("string"))
+        faults.append(Fault(name, "no country code of ISO 3166", text.notnull() & (text != "") & found.isnull()))
+        value = found
+    if entry.standard == "iso18245":
         text = value.cast("string").strip()
         code = text.re_search(r"^\d{3,4}$").ifelse(text, ibis.null("string")).cast("int64")
         faults.append(Fault(name, "no merchant category code", text.notnull() & (text != "") & code.isnull()))

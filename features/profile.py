@@ -18,7 +18,7 @@ from features.errors import SourceError
 from features.mapping import CsvFormat
 from features.readers import read_csv
 from features.sources import engine, parquet_header, reading, source_files
-from features.standards import MINOR_UNITS
+from features.standards import COUNTRY_OF, MINOR_UNITS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,6 +36,8 @@ _WORDS: Mapping[str, tuple[str, ...]] = {
     "account_id": ("account_id", "acct_num", "account", "iban", "debtor_account", "customer_account", "konto"),
     "counterparty_id": ("counterparty_id", "merchant", "beneficiary", "creditor", "payee", "partner", "counterparty"),
     "counterparty_bank": ("counterparty_bank", "bic", "beneficiary_bank", "creditor_agent", "partner_bank"),
+    "counterparty_country": ("counterparty_country", "merchant_country", "beneficiary_country", "country", "ctry"),
+    "device_id": ("device_id", "device", "device_fingerprint", "device_hash"),
     "direction": ("direction", "debit_credit", "dc_flag", "drcr", "sign", "side"),
     "channel": ("channel", "payment_channel", "product", "instrument"),
     "amount": ("amount", "amt", "value", "betrag", "montant"),
@@ -190,7 +192,7 @@ Entry = Iterator[tuple[str, Any]]
 
 def _identifier(values: "pd.Series", name: str, contract: DataContract, notes: _Notes) -> Entry:
     share = values.isna().mean()
-    if name != "counterparty_bank" and share > 0:
+    if share > 0 and not contract.column(name).nullable:
         notes.ask(name, f"{share:.1%} of the rows have none and would be quarantined")
     if name == "payment_id" and values.duplicated().any():
         notes.ask(name, "some ids are there twice: of such rows the last counts, if their direction is the same")
@@ -267,6 +269,12 @@ def _codes(known: Callable[[str, DataContract], str | int | None]) -> Callable[.
     return read
 
 
+def _country(values: "pd.Series", name: str, contract: DataContract, notes: _Notes) -> Entry:
+    yield "standard", "iso3166"
+    if not set(_texts(values).str.upper()) - {""} <= COUNTRY_OF.keys():
+        notes.ask(name, "some texts are no country codes of ISO 3166 and would be quarantined")
+
+
 def _direction(text: str, contract: DataContract) -> str | None:
     return "out" if text.lower() in _OUT else "in" if text.lower() in _IN else None
 
@@ -284,7 +292,8 @@ def _word_of(column: str) -> Callable[[str, DataContract], str | None]:
 
 
 _READERS: Mapping[str, Callable[..., Entry]] = {
-    **dict.fromkeys(("payment_id", "account_id", "counterparty_id", "counterparty_bank"), _identifier),
+    **dict.fromkeys(("payment_id", "account_id", "counterparty_id", "counterparty_bank", "device_id"), _identifier),
+    "counterparty_country": _country,
     **dict.fromkeys(("event_time", "label_time"), _time),
     "amount": _amount,
     "direction": _codes(_direction),

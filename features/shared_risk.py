@@ -10,7 +10,7 @@ import hashlib
 import hmac
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,7 @@ __all__ = [
     "ACCOUNT_FEATURES",
     "COLUMNS",
     "COUNTERPARTY_FEATURES",
+    "DEVICE_FEATURES",
     "SHARED_FEATURES",
     "WINDOW_DAYS",
     "EntityKind",
@@ -84,6 +85,14 @@ COUNTERPARTY_FEATURES: Mapping[str, str] = {
 }
 """Of the payment's counterparty: a merchant, or the account that receives."""
 
+DEVICE_FEATURES: Mapping[str, str] = {
+    name.replace("counterparty", "device"): words.replace("to this counterparty", "from this device")
+    .replace("with this counterparty", "from this device")
+    .replace("this counterparty", "this device")
+    for name, words in COUNTERPARTY_FEATURES.items()
+}
+"""Of the device that a payment was made from, where the contract has the column and a kind for it."""
+
 ACCOUNT_FEATURES: Mapping[str, str] = {
     "shared_account_frauds_7d": "Frauds paid to the customer's own account, known at any bank in the 7 days before.",
     "shared_account_frauds_30d": "Frauds paid to the customer's own account, known at any bank in the 30 days before.",
@@ -91,7 +100,9 @@ ACCOUNT_FEATURES: Mapping[str, str] = {
 }
 """Of the paying account itself, looked up as a beneficiary: a mule's bank has no label of what came in."""
 
-SHARED_FEATURES: Mapping[str, str] = {**COUNTERPARTY_FEATURES, **ACCOUNT_FEATURES}
+_OWNERS = {"counterparty_id": "counterparty", "device_id": "device"}
+
+SHARED_FEATURES: Mapping[str, str] = {**COUNTERPARTY_FEATURES, **DEVICE_FEATURES, **ACCOUNT_FEATURES}
 
 
 class _Model(BaseModel):
@@ -99,9 +110,10 @@ class _Model(BaseModel):
 
 
 class EntityKind(_Model):
-    """One kind of counterparty and the size of its sketch.
+    """One kind of counterparty, or devices, and the size of its sketch.
 
     Attributes:
+        column: where the entity's identifier is; payments without one are not counted.
         channels: codes of the payments' channel that have such a counterparty.
         width: cells of a row; an estimate is above the truth by the day's total over the width, on average.
         depth: rows, each with its own hash; the smallest counts.
@@ -109,6 +121,7 @@ class EntityKind(_Model):
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
     channels: Annotated[tuple[str, ...], Field(min_length=1)]
+    column: Literal["counterparty_id", "device_id"] = "counterparty_id"
     width: int = Field(ge=1, le=1 << 20)
     depth: int = Field(ge=1, le=MAX_DEPTH)
 
@@ -134,11 +147,13 @@ class SharedRiskSpec(_Model):
     @model_validator(mode="after")
     def _consistent(self) -> "SharedRiskSpec":
         names = [kind.name for kind in self.kinds]
-        channels = [channel for kind in self.kinds for channel in kind.channels]
+        channels = [(kind.column, channel) for kind in self.kinds for channel in kind.channels]
         if len(set(names)) < len(names) or len(set(channels)) < len(channels):
             raise ValueError("a kind or a channel is there twice")
         if self.account_kind is not None and self.account_kind not in names:
             raise ValueError(f"account_kind names {self.account_kind}, which is not a kind")
+        if self.account_kind is not None and self.kind(self.account_kind).column != "counterparty_id":
+            raise ValueError(f"account_kind names {self.account_kind}, which is no kind of counterparties")
         return self
 
     def kind(self, name: str) -> EntityKind:
@@ -149,7 +164,8 @@ class SharedRiskSpec(_Model):
     def sketch_digest(self) -> str:
         """SHA-256, hex, of what the banks' tables depend on; tables of another digest can't be read."""
         text = repr(
-            [(k.name, k.channels, k.width, k.depth) for k in self.kinds] + [self.payments_below, WINDOW_DAYS, COLUMNS]
+            [(k.name, k.column, k.channels, k.width, k.depth) for k in self.kinds]
+            + [self.payments_below, WINDOW_DAYS, COLUMNS]
         )
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -198,19 +214,19 @@ def facts_of(
     """A bank's facts of each kind, from its payments.
 
     Args:
-        events: ``direction``, ``channel``, ``account_id``, ``counterparty_id``, ``event_time``, ``is_fraud`` and
-            ``settled_time`` (when the label became known).
+        events: ``direction``, ``channel``, ``account_id``, ``event_time``, ``is_fraud``, ``settled_time`` (when the
+            label became known) and the kinds' columns.
         spec: the contract's section.
-        tokens: for each kind, counterparties' identifiers as they are in ``events``, and their tokens.
+        tokens: for each kind, its entities' identifiers as they are in ``events``, and their tokens.
     """
     import pandas as pd
 
     out = events[events["direction"] == "out"]
     found = {}
     for kind in spec.kinds:
-        mine = out[out["channel"].isin(kind.channels)]
+        mine = out[out["channel"].isin(kind.channels) & out[kind.column].notna()]
         ids, words = tokens[kind.name]
-        place = pd.Index(ids).get_indexer(mine["counterparty_id"])
+        place = pd.Index(ids).get_indexer(mine[kind.column])
         if (place < 0).any():
             raise SharedRiskError(f"{int((place < 0).sum())} payments have a {kind.name} without a token")
         told = (mine["is_fraud"] == 1).to_numpy() & mine["settled_time"].notna().to_numpy()
@@ -427,7 +443,7 @@ def shared_features(
     """The shared features of a bank's payments.
 
     Args:
-        rows: ``channel``, ``account_id``, ``counterparty_id`` and ``event_time`` of each.
+        rows: ``channel``, ``account_id``, ``event_time`` and the kinds' columns of each.
         spec: the contract's section.
         names: which of `SHARED_FEATURES`.
         read, agreed: the consortium's tables; None while there are none.
@@ -444,7 +460,7 @@ def shared_features(
         return found
     days = day_number(rows["event_time"])
     looks = [
-        ("counterparty", kind, rows["counterparty_id"], rows["channel"].isin(kind.channels).to_numpy())
+        (_OWNERS[kind.column], kind, rows[kind.column], rows["channel"].isin(kind.channels).to_numpy())
         for kind in spec.kinds
     ]
     if spec.account_kind is not None:

@@ -14,6 +14,7 @@ from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from features.contract import DataContract
 from features.engines import BankTable, OpenTable, open_table
 from features.errors import ColumnTypeError, EmptyTableError, MissingColumnError
 from features.mapping import Mapping
@@ -45,7 +46,7 @@ class SourceItem:
 
 
 @contextmanager
-def table_days(source: BankTable, mapping: Mapping) -> Iterator[list[SourceItem]]:
+def table_days(source: BankTable, mapping: Mapping, contract: DataContract) -> Iterator[list[SourceItem]]:
     """The days of a table, by the date of the column that the mapping reads the payment's time from.
 
     Raises:
@@ -55,7 +56,7 @@ def table_days(source: BankTable, mapping: Mapping) -> Iterator[list[SourceItem]
         EmptyTableError: it has no row.
     """
     with open_table(source) as opened, tempfile.TemporaryDirectory(prefix="crossbank-") as folder:
-        rows, moment = _rows(opened, mapping)
+        rows, moment = _rows(opened, mapping, contract)
         day = rows[moment].date()
         text = reduce(
             lambda left, right: left + _BETWEEN + right,
@@ -91,10 +92,12 @@ def table_days(source: BankTable, mapping: Mapping) -> Iterator[list[SourceItem]
         yield [item(date, stamp) for date, stamp in sorted(found.items())]
 
 
-def _rows(opened: OpenTable, mapping: Mapping) -> "tuple[ir.Table, str]":
+def _rows(opened: OpenTable, mapping: Mapping, contract: DataContract) -> "tuple[ir.Table, str]":
     """The columns that the mapping reads, and which of them has the time."""
     table, source = opened.rows, opened.source
-    names = [name for name in mapping.source_columns if name in table.columns or name != "counterparty_bank"]
+    optional = {column.name for column in contract.columns if not column.required}
+    may_miss = {each for name in optional & mapping.columns.keys() for each in mapping.columns[name].columns}
+    names = [name for name in mapping.source_columns if name in table.columns or name not in may_miss]
     missing = [name for name in names if name not in table.columns]
     if missing:
         raise MissingColumnError(f"{source} has no column {', '.join(missing)}.", column=missing[0])

@@ -22,7 +22,8 @@ from features import extract_features, load_contract, time_split
 from features.catalogue import CATALOGUE
 from features.contract import DataContract, FeatureSpec
 from features.shared_risk import (
-    SHARED_FEATURES,
+    ACCOUNT_FEATURES,
+    COUNTERPARTY_FEATURES,
     EntityKind,
     Facts,
     SharedRiskSpec,
@@ -35,7 +36,10 @@ from features.shared_risk import (
 from protocol.errors import ConfigError
 from simulator.generator import GeneratorSettings, generate
 
-__all__ = ["Figures", "compare", "consortium_features", "plant_merchants"]
+__all__ = ["FEATURES", "Figures", "compare", "consortium_features", "plant_merchants"]
+
+FEATURES = (*COUNTERPARTY_FEATURES, *ACCOUNT_FEATURES)
+"""What is compared; neither data set tells devices."""
 
 _KEY = b"a key for measuring only, no one"
 _PARAMETERS = {
@@ -98,7 +102,7 @@ def consortium_features(events: Mapping[str, pd.DataFrame], spec: SharedRiskSpec
     found = {}
     for bank, frame in events.items():
         out = frame[frame["direction"] == "out"]
-        columns = shared_features(out, spec, list(SHARED_FEATURES), read, (first, last), tokens)
+        columns = shared_features(out, spec, FEATURES, read, (first, last), tokens)
         found[bank] = pd.DataFrame({"row_id": out["payment_id"].to_numpy()} | columns)
     return found
 
@@ -173,7 +177,7 @@ def compare(
         "without": (pd.concat(local.values()), names),
         "with": (
             pd.concat(local[bank][["row_id", "event_time", "is_fraud", *names]].merge(shared[bank]) for bank in local),
-            [*names, *SHARED_FEATURES],
+            [*names, *FEATURES],
         ),
         "pooled": (everything, names),
     }

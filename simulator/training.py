@@ -247,9 +247,7 @@ def federate_saved(
     first = jobs[0]
     table = SimulatedTable(feature_names=first.feature_names, grids=first.grids, train={}, test={}, in_sample=True)
     started = perf_counter()
-    results = _run_processes(
-        jobs, params, alert_budget, table.fingerprint, work, on_progress, save=link, on_end=on_end
-    )
+    results = _run_processes(jobs, params, alert_budget, table.fingerprint, work, on_progress, save=link, on_end=on_end)
     seconds = _phases(results, perf_counter() - started)
     shutil.rmtree(work, ignore_errors=True)
     return results, seconds

@@ -4,6 +4,8 @@ import math
 from datetime import datetime, timedelta
 from typing import Any
 
+from features.standards import COUNTRIES
+
 SPANS = {
     "1h": timedelta(hours=1),
     "1d": timedelta(days=1),
@@ -27,6 +29,7 @@ def oracle_features(
 ) -> dict[str, float]:
     """Every feature of the catalogue for one outgoing row, looking at each earlier row in turn."""
     now: datetime = row["event_time"]
+    country = row.get("counterparty_country")
     earlier = [other for other in rows if other["event_time"] < now]
     mine = [other for other in earlier if other["account_id"] == row["account_id"]]
     paid = [other for other in mine if other["direction"] == "out"]
@@ -44,6 +47,7 @@ def oracle_features(
         "is_weekend": float(now.strftime("%a") in ("Sat", "Sun")),
         "channel_code": channels.index(row["channel"]),
         "category_code": categories.index(row["category"]),
+        "counterparty_country_code": NAN if country is None else COUNTRIES.index(country),
     }
     for owner, history in (("account", paid), ("received", received), ("counterparty", theirs)):
         for name, span in SPANS.items():

@@ -44,6 +44,8 @@ def line(number: int, **changes: str) -> str:
         "account_id": "a",
         "counterparty_id": "m",
         "counterparty_bank": "",
+        "counterparty_country": "CH",
+        "device_id": "d",
         "direction": "out",
         "channel": "card",
         "amount": f"{10 + number}.5",

@@ -61,6 +61,7 @@ payments = st.fixed_dictionaries(
         "channel": st.sampled_from(["card", "transfer"]),
         "amount": st.one_of(st.floats(0.001, 1e6), st.sampled_from([0.005, 1.0, 0.004])),
         "category": st.sampled_from(list(CONTRACT.codes("category"))),
+        "counterparty_country": st.sampled_from(["CH", "NO", None]),
         "is_fraud": st.sampled_from([0.0, 1.0, 1.0, None]),
         "known_after": st.one_of(st.none(), moments),
     }
@@ -77,7 +78,7 @@ def extract() -> Iterator[Callable[[pd.DataFrame], pd.DataFrame]]:
 
     def run(table: pd.DataFrame) -> pd.DataFrame:
         backend.raw_sql("DELETE FROM events")
-        backend.con.register("new_rows", table[list(events.columns)])
+        backend.con.register("new_rows", table.reindex(columns=list(events.columns)))
         backend.raw_sql("INSERT INTO events SELECT * FROM new_rows")
         return backend.con.sql(query).to_arrow_table().to_pandas()
 

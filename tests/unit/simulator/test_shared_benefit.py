@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 
 from features import load_contract
-from features.shared_risk import SHARED_FEATURES
 from simulator.bench_risk import bench_risk
 from simulator.generator import GeneratorSettings, generate
 from simulator.shared_benefit import (
+    FEATURES,
     compare,
     consortium_features,
     generated,
@@ -58,7 +58,7 @@ def test_every_row_gets_the_consortiums_features(tmp_path: Path) -> None:
     for bank, frame in events.items():
         assert set(found[bank]["row_id"]) == set(frame[frame["direction"] == "out"]["payment_id"])
         assert (found[bank]["shared_counterparty_frauds_30d"] > 0).any()
-        assert list(found[bank].columns) == ["row_id", *SHARED_FEATURES]
+        assert list(found[bank].columns) == ["row_id", *FEATURES]
 
 
 def test_the_comparison_is_fair_to_a_bank_alone() -> None:
