@@ -1,17 +1,28 @@
 """The bank's configuration file. It holds paths to secrets, never secrets; unknown keys are refused."""
 
+import ipaddress
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from features.engines import BankTable
 from protocol.channel import TlsFiles
 from protocol.errors import ConfigError, ProtocolViolation
 from protocol.messages import check_id
 
-__all__ = ["AggregatorAddress", "BankConfig", "load_config"]
+__all__ = ["AggregatorAddress", "BankConfig", "ShardsConfig", "load_config"]
 
 
 _PATH, _TABLE = "<path>", "<table>"
@@ -39,6 +50,49 @@ class AggregatorAddress(_Strict):
     def files(self) -> TlsFiles:
         """The TLS files."""
         return TlsFiles(ca=self.ca, certificate=self.certificate, key=self.key, passphrase=self.key_passphrase_file)
+
+
+class ShardsConfig(_Strict):
+    """How a bank whose rows are too many for one process spreads them over Dask workers."""
+
+    workers: int | None = Field(None, ge=1, le=256, description="worker processes on this machine")
+    scheduler: str | None = Field(
+        None, description="instead: address of the bank's Dask scheduler, tls://host:port; tcp:// on loopback only"
+    )
+    shards: int | None = Field(None, ge=1, le=4096, description="how many shards; null for one a worker")
+    folder: Path | None = Field(
+        None, description="where rows are while a run trains; all workers must be able to read it; null for work_dir"
+    )
+    ca: Path | None = Field(None, description="certificate of the CA of the bank's Dask cluster")
+    certificate: Path | None = Field(None, description="our certificate for that cluster")
+    key: Path | None = Field(None, description="its private key, 0600")
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if (self.workers is None) == (self.scheduler is None):
+            raise ValueError("give either workers or scheduler")
+        given = [self.ca is not None, self.certificate is not None, self.key is not None]
+        if any(given) and not all(given):
+            raise ValueError("ca, certificate and key go together")
+        if self.scheduler is None:
+            if any(given):
+                raise ValueError("certificates are for a scheduler; workers on this machine get theirs by themselves")
+            return self
+        address = urlsplit(self.scheduler)
+        if address.scheme not in ("tcp", "tls") or not address.hostname or not address.port:
+            raise ValueError("the scheduler's address must be tls://host:port")
+        if address.scheme == "tls" and not all(given):
+            raise ValueError("tls:// needs ca, certificate and key")
+        if address.scheme == "tcp" and not _loopback(address.hostname):
+            raise ValueError("a scheduler on another machine must be reached by tls://")
+        return self
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 class BankConfig(_Strict):
@@ -83,6 +137,7 @@ class BankConfig(_Strict):
     encryption_processes: int | None = Field(
         None, ge=0, le=128, description="helper processes that encrypt; null for one a core above two cores, 0 for none"
     )
+    shards: ShardsConfig | None = Field(None, description="spread training over Dask workers; null for one process")
     aggregator: AggregatorAddress
 
     @field_validator("bank_id")
@@ -106,6 +161,11 @@ class BankConfig(_Strict):
     def run_dir(self, run_id: str) -> Path:
         """Where a run's keys, checkpoints and results are kept."""
         return self.work_dir / "runs" / check_id("run id", run_id)
+
+    @property
+    def rows_dir(self) -> Path:
+        """Where rows are while a run trains or evaluates."""
+        return ((self.shards and self.shards.folder) or self.work_dir) / "rows"
 
     @property
     def registry(self) -> Path:
@@ -150,6 +210,13 @@ def load_config(path: Path) -> BankConfig:
                 for name in ("contract", "mapping", "identifier_key", "shared_key", "row_weights")
                 for path in [getattr(config, name)]
             },
+            "shards": config.shards
+            and config.shards.model_copy(
+                update={
+                    name: getattr(config.shards, name) and base / getattr(config.shards, name)
+                    for name in ("folder", "ca", "certificate", "key")
+                }
+            ),
             "aggregator": node.model_copy(
                 update={
                     "ca": base / node.ca,

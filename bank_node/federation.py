@@ -34,6 +34,7 @@ from bank_node.boosting import (
 from bank_node.boosting.binning import agreed_bins, bin_counts
 from bank_node.boosting.dask_rows import DaskShards
 from bank_node.boosting.grower import grow_trees
+from bank_node.boosting.row_files import BankRows
 from bank_node.boosting.stopping import Judge
 from bank_node.checkpoint import TreeFile
 from bank_node.evaluation import RankingMetrics, rank_metrics, secure_metrics
@@ -91,23 +92,6 @@ class Consortium(Protocol):
     def reported(self, phase: Phase) -> bool:
         """Whether all banks have ended a phase alike."""
         ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BankRows:
-    """One bank's rows.
-
-    Attributes:
-        columns: float32 (n, features), row-major, NaN for missing.
-        labels: uint8 (n,), 0 or 1.
-        weights: float32 (n,), how much a row counts in training; None where each counts 1.
-        keys: uint64 (n,), from `row_keys` of the rows' ids; None where no rows are to be sampled.
-    """
-
-    columns: Floats
-    labels: npt.NDArray[np.uint8]
-    weights: Floats | None = None
-    keys: npt.NDArray[np.uint64] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -117,38 +118,43 @@ def train(config_path: Path | str, run_id: str, *, log: Log = logger.info) -> di
     """Join a run, exchange keys, agree on bins and train the consortium's model."""
     from bank_node.contracts import contract_for_run
     from bank_node.federation import Beginning, train_model
+    from bank_node.held_rows import HeldRows, held_rows
     from bank_node.purge import note_trained_on
     from bank_node.quality import told_of_bins
+    from bank_node.shards import spread
     from bank_node.shared_rows import share_risk
-    from bank_node.tables import feature_rows
-    from bank_node.training_rows import bank_rows, released_model, split_rows, weights_of
+    from bank_node.training_rows import released_model
     from features import load_contract
 
     config = load_config(Path(config_path))
     own = load_contract(config.contract)
     session = _session(config, run_id, log)
-    try:
+    with ExitStack() as ends:
+        ends.callback(session.close)
         plan = RunPlan.from_json(session.view.settings.parameters_json)
         contract = contract_for_run(config, session.view.settings.contract_fingerprint, log)
+
+        def hold() -> HeldRows:
+            return ends.enter_context(held_rows(config, own, contract, plan, run_id))
+
         # What can be wrong with our rows is found before the others wait for us.
-        parts = split_rows(config, own, feature_rows(config, own), plan)
-        weights_of(config, contract, parts.training, plan.weight_column)
+        held = hold()
         warm = released_model(config, plan.boosting.warm_start)
         session.join(contract.fingerprint, own_contract="" if contract == own else f"{own.name} {own.version}")
         note_trained_on(config, run_id, contract, plan.train_until)
         session.exchange_keys()
         shared = share_risk(config, contract, session, run_id, lambda: extract(config_path, log=log), log)
-        parts = split_rows(config, own, feature_rows(config, own), plan)
-        training = parts.training
+        if shared is not None:
+            held = hold()
         unit, words = (shared.next_unit, shared.words) if shared else (0, "")
+        rows = held.training.part()
         beginning = Beginning(
             anchor=shared.anchor if shared else "keys",
             unit=unit,
             on_bins=lambda ours, total: told_of_bins(
-                config, contract, training, ours, total, session.secure_sum, unit, run_id, words
+                config, contract, held.times, rows.columns, ours, total, session.secure_sum, unit, run_id, words
             ),
         )
-        rows = bank_rows(config, contract, training, plan)
         model = train_model(
             rows,
             contract.feature_names,
@@ -158,22 +164,21 @@ def train(config_path: Path | str, run_id: str, *, log: Log = logger.info) -> di
             config.run_dir(run_id),
             log,
             beginning=beginning,
-            validation=None if parts.validation is None else _judging_rows(parts.validation, contract),
+            validation=held.judging,
             warm=warm,
+            shards=ends.enter_context(spread(config.shards, held.training)),
         )
         return {
             "run_id": run_id,
             "contract": f"{contract.name} {contract.version}",
             "model_sha256": model.sha256,
             "trees": len(model.trees),
-            "rows": len(training),
+            "rows": len(rows.labels),
             "frauds": int(rows.labels.sum()),
-            "validation_rows": 0 if parts.validation is None else len(parts.validation),
+            "validation_rows": 0 if held.validation is None else held.validation.n_rows,
             "seconds": model.seconds,
             "bytes_sent": session.bytes_sent,
         }
-    finally:
-        session.close()
 
 
 def evaluate(config_path: Path | str, run_id: str, *, log: Log = logger.info) -> dict[str, Any]:
@@ -182,29 +187,29 @@ def evaluate(config_path: Path | str, run_id: str, *, log: Log = logger.info) ->
     from bank_node.contracts import contract_for_run
     from bank_node.evaluation import rank_metrics
     from bank_node.federation import evaluate_model
-    from bank_node.tables import feature_rows
-    from bank_node.training_rows import bank_rows, split_rows
+    from bank_node.held_rows import held_rows
     from features import load_contract
 
     config = load_config(Path(config_path))
     own_contract = load_contract(config.contract)
     session = _session(config, run_id, log)
-    try:
+    with ExitStack() as ends:
+        ends.callback(session.close)
         plan = RunPlan.from_json(session.view.settings.parameters_json)
         contract = contract_for_run(config, session.view.settings.contract_fingerprint, log)
-        parts = split_rows(config, own_contract, feature_rows(config, own_contract), plan)
+        held = ends.enter_context(held_rows(config, own_contract, contract, plan, run_id))
         session.exchange_keys()
         model = _reload(config, run_id)
-        rows = _judging_rows(parts.test, contract)
+        rows = held.test.part()
         everyone, own = evaluate_model(model, rows, plan.alert_budget, session, log)
-        ours = bank_rows(config, contract, parts.training, plan)
+        ours = held.training.part()
         champion = train_champion(
             ours.columns,
             ours.labels,
             plan.boosting,
             contract.feature_names,
             weights=ours.weights,
-            validation=None if parts.validation is None else _judging_rows(parts.validation, contract),
+            validation=held.judging,
         )
         alone = None
         if champion is not None:
@@ -212,7 +217,7 @@ def evaluate(config_path: Path | str, run_id: str, *, log: Log = logger.info) ->
         result = {
             "run_id": run_id,
             "bank": config.bank_id,
-            "rows": len(parts.training),
+            "rows": len(ours.labels),
             "frauds": int(ours.labels.sum()),
             "consortium": everyone.to_mapping(),
             "own": own.to_mapping(),
@@ -221,8 +226,6 @@ def evaluate(config_path: Path | str, run_id: str, *, log: Log = logger.info) ->
         write_atomic(config.run_dir(run_id) / "evaluation.json", json.dumps(result, indent=2).encode())
         log(f"AUC-PR on our later rows: alone {alone.auc_pr if alone else None}, consortium {own.auc_pr}")
         return result
-    finally:
-        session.close()
 
 
 def register(config_path: Path | str, run_id: str, *, log: Log = logger.info) -> dict[str, Any]:
@@ -348,14 +351,6 @@ def _session(config: BankConfig, run_id: str, log: Log) -> Any:
         if config.encryption_processes is None
         else config.encryption_processes,
     )
-
-
-def _judging_rows(table: pd.DataFrame, contract: Any) -> Any:
-    """Rows that judge a model and don't train one."""
-    from bank_node.federation import BankRows
-    from bank_node.training_rows import columns_of, labels_of
-
-    return BankRows(columns=columns_of(table, contract), labels=labels_of(table))
 
 
 def _reload(config: BankConfig, run_id: str) -> Any:

@@ -10,6 +10,7 @@ import datetime as dt
 import io
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,8 @@ def purge_rows(
     found = purge_days(
         contract, FeatureStore(config.store_dir), key=key, accounts=everyone, periods=wanted, record=begin
     )
+    # What a run that was killed left; one that is under way fails, and is repeated without the purged rows.
+    shutil.rmtree(config.rows_dir, ignore_errors=True)
     record["alerts"] = _without_alerts(config, found.payments)
     for file in files:
         file.unlink()

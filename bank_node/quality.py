@@ -11,7 +11,6 @@ from pathlib import Path
 import jinja2
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from bank_node.boosting import grid_counts
 from bank_node.config import BankConfig
@@ -75,7 +74,8 @@ def write_report(config: BankConfig, report: QualityReport) -> Path:
 def told_of_bins(
     config: BankConfig,
     contract: DataContract,
-    training: pd.DataFrame,
+    times: npt.NDArray[np.datetime64],
+    columns: npt.NDArray[np.float32],
     ours: Ints,
     total: Ints,
     secure_sum: SecureSum,
@@ -86,22 +86,20 @@ def told_of_bins(
     """Write the bank's drift into the run's folder, sum the counts that the contract publishes; a line for the node.
 
     Args:
-        training: the rows the bank trains on, in order of time.
+        times, columns: of the rows the bank trains on, in order of time.
         ours, total: our counts of the binning step, and all banks'.
         secure_sum: for the published counts, as step ``bins/<unit>/counts``.
         first_words: what to say before.
     """
     grids = [feature.grid.edges() for feature in contract.features]
     sizes = [len(grid) + 2 for grid in grids]
-    times = training["event_time"]
-    newest = times > times.max() - pd.Timedelta(days=RECENT_DAYS)
-    columns = training[list(contract.feature_names)].to_numpy(np.float32)
+    newest = int(np.searchsorted(times, times[-1] - np.timedelta64(RECENT_DAYS, "D"), side="right"))
     drift = drift_of(
         contract.feature_names,
         split_counts(ours, sizes),
         split_counts(total, sizes),
-        grid_counts(columns[newest.to_numpy()], grids),
-        grid_counts(columns[~newest.to_numpy()], grids),
+        grid_counts(columns[newest:], grids),
+        grid_counts(columns[:newest], grids),
     )
     write_atomic(config.run_dir(run_id) / "drift.json", json.dumps(drift.to_mapping(), indent=2).encode())
     words = [first_words] if first_words else []

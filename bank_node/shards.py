@@ -5,67 +5,28 @@ certificates made for the one training, on the loopback address, and a scheduler
 the bank's own certificates.
 """
 
-import ipaddress
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, Self
-from urllib.parse import urlsplit
-
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from typing import Any
 
 from bank_node.boosting.dask_rows import DaskShards
 from bank_node.boosting.row_files import RowFiles
+from bank_node.config import ShardsConfig
 from protocol.errors import ConfigError
 
-__all__ = ["ShardsConfig", "dask_client", "open_shards"]
+__all__ = ["dask_client", "open_shards", "spread"]
 
 _CONNECT_SECONDS = 30
 
 
-class ShardsConfig(BaseModel):
-    """How a bank whose rows are too many for one process spreads them."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    workers: int | None = Field(None, ge=1, le=256, description="worker processes on this machine")
-    scheduler: str | None = Field(
-        None, description="instead: address of the bank's Dask scheduler, tls://host:port; tcp:// on loopback only"
-    )
-    shards: int | None = Field(None, ge=1, le=4096, description="how many shards; null for one a worker")
-    folder: Path | None = Field(
-        None, description="where rows are while a run trains; all workers must be able to read it; null for work_dir"
-    )
-    ca: Path | None = Field(None, description="certificate of the CA of the bank's Dask cluster")
-    certificate: Path | None = Field(None, description="our certificate for that cluster")
-    key: Path | None = Field(None, description="its private key, 0600")
-
-    @model_validator(mode="after")
-    def _complete(self) -> Self:
-        if (self.workers is None) == (self.scheduler is None):
-            raise ValueError("give either workers or scheduler")
-        given = [self.ca is not None, self.certificate is not None, self.key is not None]
-        if any(given) and not all(given):
-            raise ValueError("ca, certificate and key go together")
-        if self.scheduler is None:
-            if any(given):
-                raise ValueError("certificates are for a scheduler; workers on this machine get theirs by themselves")
-            return self
-        address = urlsplit(self.scheduler)
-        if address.scheme not in ("tcp", "tls") or not address.hostname or not address.port:
-            raise ValueError("the scheduler's address must be tls://host:port")
-        if address.scheme == "tls" and not all(given):
-            raise ValueError("tls:// needs ca, certificate and key")
-        if address.scheme == "tcp" and not _loopback(address.hostname):
-            raise ValueError("a scheduler on another machine must be reached by tls://")
-        return self
-
-
-def _loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+@contextmanager
+def spread(config: ShardsConfig | None, files: RowFiles) -> Iterator[DaskShards | None]:
+    """The rows in shards if the bank spreads them, else None."""
+    if config is None:
+        yield None
+        return
+    with open_shards(config, files) as shards:
+        yield shards
 
 
 @contextmanager

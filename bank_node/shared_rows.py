@@ -85,13 +85,15 @@ def _period(config: BankConfig) -> Period | None:
     return Period(first=days[0].toordinal() - _EPOCH, last=days[-1].toordinal() - _EPOCH - 1)
 
 
-def _payments(config: BankConfig, columns: Sequence[str], since: dt.date | None = None) -> pd.DataFrame:
-    """The events' columns, with ``account_id``, ``counterparty_id`` and ``device_id`` by the link key's hashes."""
+def _payments(
+    config: BankConfig, columns: Sequence[str], since: dt.date | None = None, until: dt.date | None = None
+) -> pd.DataFrame:
+    """The events' columns of days, both ends in; accounts, counterparties and devices are the link key's hashes."""
     import pyarrow
 
     store = FeatureStore(config.store_dir)
     renamed = {shared: name for name, shared in SHARED.items()}
-    days = [day for day in store.days("events") if since is None or day >= since]
+    days = [day for day in store.days("events") if (since is None or day >= since) and (until is None or day <= until)]
     parts = [store.read(store.partition("events", day)) for day in days]
     # A contract without devices has no column of them.
     parts = [part.select([*columns, *(name for name in renamed if name in part.column_names)]) for part in parts]
@@ -130,8 +132,8 @@ def with_shared(config: BankConfig, contract: DataContract, table: pd.DataFrame)
     days = [] if key is None else store.days(key_id(key), spec.sketch_digest)
     if key is None or not days or table.empty:
         return table.assign(**{name: np.float32(np.nan) for name in names})
-    since = table["event_time"].min().date()
-    events = _payments(config, ["payment_id", "direction", "channel", "event_time"], since)
+    since, until = table["event_time"].min().date(), table["event_time"].max().date()
+    events = _payments(config, ["payment_id", "direction", "channel", "event_time"], since, until)
     out = events[events["direction"] == "out"].set_index("payment_id")
     rows = out.loc[table["row_id"]].reset_index()
     columns = shared_features(

@@ -1,5 +1,6 @@
 """The bank's feature rows as pandas tables, and the keys its store was made with. Extracts nothing."""
 
+from collections.abc import Iterator
 from datetime import date
 
 import pandas as pd
@@ -12,7 +13,10 @@ from features.incremental import read_features
 from features.store import FeatureStore
 from protocol.errors import LocalError
 
-__all__ = ["feature_rows", "identifier_keys", "last_day"]
+BLOCK_ROWS = 250_000
+"""Rows of a block, about 100 MB as a table."""
+
+__all__ = ["feature_blocks", "feature_rows", "identifier_keys", "last_day"]
 
 
 def identifier_keys(config: BankConfig) -> tuple[IdentifierKey, IdentifierKey | None]:
@@ -53,3 +57,30 @@ def feature_rows(config: BankConfig, contract: DataContract, *, since: date | No
     last_day(config)
     table = pyarrow.concat_tables(read_features(FeatureStore(config.store_dir), contract, since=since)).to_pandas()
     return with_shared(config, contract, table)
+
+
+def feature_blocks(
+    config: BankConfig, contract: DataContract, *, block_rows: int = BLOCK_ROWS
+) -> Iterator[pd.DataFrame]:
+    """All rows in order of time, as `feature_rows` gives them, in blocks of whole days.
+
+    Args:
+        config: the bank's.
+        contract: the features' own.
+        block_rows: most rows of a block, unless one day alone has more; changes nothing in the rows.
+
+    Raises:
+        LocalError: nothing was extracted yet.
+        features.errors.DataError: a day's features are missing or of another contract.
+    """
+    import pyarrow
+
+    last_day(config)
+    block: list[pyarrow.Table] = []
+    for day in read_features(FeatureStore(config.store_dir), contract):
+        if block and sum(map(len, block)) + len(day) > block_rows:
+            yield with_shared(config, contract, pyarrow.concat_tables(block).to_pandas())
+            block = []
+        block.append(day)
+    if block:
+        yield with_shared(config, contract, pyarrow.concat_tables(block).to_pandas())

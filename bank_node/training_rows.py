@@ -4,6 +4,7 @@ It trains nothing and sends nothing. The dates are the run plan's, so all banks 
 """
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +22,18 @@ from features import DataContract, time_split
 from features.identifiers import hashed
 from protocol.errors import ConfigError, LocalError
 
-__all__ = ["RowParts", "bank_rows", "columns_of", "labels_of", "released_model", "split_rows", "weights_of"]
+__all__ = [
+    "RowParts",
+    "arrays_of",
+    "check_split",
+    "columns_of",
+    "labels_of",
+    "released_model",
+    "split_block",
+    "split_rows",
+    "weigher",
+    "weights_of",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +61,13 @@ def split_rows(config: BankConfig, contract: DataContract, table: pd.DataFrame, 
     Raises:
         LocalError: no labelled row is left to train on, or the run needs validation rows and its plan names none.
     """
+    parts = split_block(contract, table, plan)
+    check_split(config, plan, len(parts.training))
+    return parts
+
+
+def split_block(contract: DataContract, table: pd.DataFrame, plan: RunPlan) -> RowParts:
+    """Split a part of a table of features; parts may be empty."""
     known = table[table["is_fraud"].notna()]
     early, test = known, known
     if plan.train_until is not None:
@@ -56,31 +75,43 @@ def split_rows(config: BankConfig, contract: DataContract, table: pd.DataFrame, 
     training, validation = early, None
     if plan.validate_from is not None:
         training, validation = time_split(early, plan.validate_from, contract.label.delay_days)
-    elif plan.boosting.early_stopping_rounds:
+    return RowParts(training=training, validation=validation, test=test)
+
+
+def check_split(config: BankConfig, plan: RunPlan, rows: int) -> None:
+    """Check that a run has what it needs.
+
+    Args:
+        rows: labelled rows that are left to train on.
+
+    Raises:
+        LocalError: there are none, or the run needs validation rows and its plan names none.
+    """
+    if plan.boosting.early_stopping_rounds and plan.validate_from is None:
         raise LocalError(
             "the run stops early (early_stopping_rounds), but its plan names no validate_from: there are no rows to "
             "judge by; ask the operator for another run"
         )
-    if training.empty:
+    if rows == 0:
         end = plan.validate_from or plan.train_until
         raise LocalError(
             f"bank {config.bank_id} has no labelled row" + ("" if end is None else f" before {end.date()}")
         )
-    return RowParts(training=training, validation=validation, test=test)
 
 
-def bank_rows(config: BankConfig, contract: DataContract, table: pd.DataFrame, plan: RunPlan) -> BankRows:
-    """Rows to train on as arrays, with weights and sampling keys where the run needs them.
-
-    Raises:
-        LocalError: the run weighs rows by a column that this bank doesn't have.
-        ConfigError: the bank's table of weights can't be used.
-    """
+def arrays_of(
+    contract: DataContract,
+    table: pd.DataFrame,
+    weights: npt.NDArray[np.float32] | None = None,
+    *,
+    sampled: bool = False,
+) -> BankRows:
+    """Rows as arrays, with sampling keys where rows are to be sampled."""
     return BankRows(
         columns=columns_of(table, contract),
         labels=labels_of(table),
-        weights=weights_of(config, contract, table, plan.weight_column),
-        keys=row_keys(table["row_id"]) if plan.boosting.subsample < 1.0 else None,
+        weights=weights,
+        keys=row_keys(table["row_id"]) if sampled else None,
     )
 
 
@@ -97,31 +128,44 @@ def labels_of(table: pd.DataFrame) -> npt.NDArray[np.uint8]:
 def weights_of(
     config: BankConfig, contract: DataContract, table: pd.DataFrame, column: str
 ) -> npt.NDArray[np.float32] | None:
-    """What each row weighs, float32 (n,): a feature of the contract, or a column of the bank's ``row_weights``.
+    """What each row of a table weighs; see `weigher`."""
+    return weigher(config, contract, column)(table)
+
+
+def weigher(
+    config: BankConfig, contract: DataContract, column: str
+) -> Callable[[pd.DataFrame], npt.NDArray[np.float32] | None]:
+    """What tells each row's weight, float32 (n,): a feature of the contract, or a column of the bank's ``row_weights``.
 
     A row with a missing feature, or that the bank's table does not have, weighs 1.
 
     Args:
         column: the plan's ``weight_column``; empty where each row weighs 1.
 
+    Returns:
+        A function of tables; it raises `RowError` where a weight is negative or too large.
+
     Raises:
         LocalError: the bank doesn't have the column.
         ConfigError: its table of weights can't be used.
-        RowError: a weight is negative or too large.
     """
     if not column:
-        return None
-    if column in contract.feature_names:
-        found = table[column]
-    elif config.row_weights is None:
-        raise LocalError(
-            f"the run weighs rows by {column!r}, which is no feature of the contract, and bank {config.bank_id} has no "
-            "row_weights in its configuration: a table with payment_id and that column"
-        )
-    else:
-        found = table["row_id"].map(_table_of_weights(config, config.row_weights, column))
-    weights = found.to_numpy(np.float32, na_value=np.nan)
-    return check_weights(np.where(np.isnan(weights), np.float32(1.0), weights), len(table))
+        return lambda table: None
+    known: pd.Series | None = None
+    if column not in contract.feature_names:
+        if config.row_weights is None:
+            raise LocalError(
+                f"the run weighs rows by {column!r}, which is no feature of the contract, and bank {config.bank_id} "
+                "has no row_weights in its configuration: a table with payment_id and that column"
+            )
+        known = _table_of_weights(config, config.row_weights, column)
+
+    def weigh(table: pd.DataFrame) -> npt.NDArray[np.float32] | None:
+        found = table[column] if known is None else table["row_id"].map(known)
+        weights = found.to_numpy(np.float32, na_value=np.nan)
+        return check_weights(np.where(np.isnan(weights), np.float32(1.0), weights), len(table))
+
+    return weigh
 
 
 def released_model(config: BankConfig, sha256: str) -> bytes:

@@ -15,15 +15,15 @@ import numpy.typing as npt
 
 from bank_node.boosting import BoostingParameters, warm_up
 from bank_node.boosting.dask_rows import DaskShards
-from bank_node.boosting.row_files import RowPart, write_rows
+from bank_node.boosting.row_files import write_rows
 from bank_node.client import BankClient
-from bank_node.config import AggregatorAddress
+from bank_node.config import AggregatorAddress, ShardsConfig
 from bank_node.federation import BankRows, Consortium, evaluate_model, train_model, vote
 from bank_node.files import write_atomic
 from bank_node.identity import Identity
 from bank_node.plan import RunPlan
 from bank_node.session import RunSession
-from bank_node.shards import ShardsConfig, open_shards
+from bank_node.shards import open_shards
 from protocol.channel import TlsFiles
 from protocol.errors import LocalError
 from protocol.run_state import Phase
@@ -136,9 +136,7 @@ def _spread(job: BankJob) -> Iterator[DaskShards | None]:
     if not job.shards:
         yield None
         return
-    rows = job.train
-    part = RowPart(columns=rows.columns, labels=rows.labels, weights=rows.weights, keys=rows.keys)
-    files = write_rows(job.folder / "shards", [part], rows.columns.shape[1])
+    files = write_rows(job.folder / "shards", [job.train], job.train.columns.shape[1])
     try:
         with open_shards(ShardsConfig(workers=job.shards), files) as shards:
             yield shards

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from bank_node.boosting.errors import RowError
 from bank_node.boosting.sampling import Keys
 
-__all__ = ["RowFiles", "RowPart", "write_rows"]
+__all__ = ["BankRows", "RowFiles", "RowWriter", "write_rows"]
 
 _DTYPES: dict[str, npt.DTypeLike] = {
     "columns": np.float32,
@@ -29,14 +29,14 @@ _DTYPES: dict[str, npt.DTypeLike] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class RowPart:
-    """Some rows, mapped or in memory.
+class BankRows:
+    """Rows of one bank, mapped or in memory.
 
     Attributes:
         columns: float32 (n, features), row-major, NaN for missing.
         labels: uint8 (n,), 0 or 1.
-        weights: float32 (n,), or None where each row weighs 1.
-        keys: uint64 (n,), or None where no rows are sampled.
+        weights: float32 (n,), how much a row counts in training; None where each counts 1.
+        keys: uint64 (n,), from `row_keys` of the rows' ids; None where no rows are to be sampled.
     """
 
     columns: npt.NDArray[np.float32]
@@ -55,14 +55,14 @@ class RowFiles:
     weighted: bool = False
     keyed: bool = False
 
-    def part(self, begin: int = 0, end: int | None = None) -> RowPart:
+    def part(self, begin: int = 0, end: int | None = None) -> BankRows:
         """Rows from `begin` to before `end` (all the rest without one), mapped, read-only.
 
         Raises:
             RowError: a file is gone or shorter than it was.
         """
         stop = self.n_rows if end is None else end
-        return RowPart(
+        return BankRows(
             columns=self._mapped("columns", begin, stop),
             labels=self._mapped("labels", begin, stop),
             weights=self._mapped("weights", begin, stop) if self.weighted else None,
@@ -86,37 +86,60 @@ class RowFiles:
             raise RowError(f"rows {path} are gone or incomplete; train again") from error
 
 
-def write_rows(folder: Path, parts: Iterable[RowPart], n_features: int) -> RowFiles:
-    """Write rows piece by piece, in place of what the folder held; all pieces have weights and keys, or none has.
+class RowWriter:
+    """Writes rows piece by piece, in place of what the folder held; all pieces have weights and keys, or none has."""
 
-    Raises:
-        RowError: a piece does not fit the others.
-    """
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True, mode=0o700)
-    n_rows, kinds = 0, {"columns", "labels"}
-    handles: dict[str, Any] = {}
+    def __init__(self, folder: Path, n_features: int) -> None:
+        """Empties the folder."""
+        self._folder = folder
+        self._n_features = n_features
+        self._n_rows = 0
+        self._files: dict[str, Any] = {}
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True, mode=0o700)
+
+    def append(self, rows: BankRows) -> None:
+        """Write some more rows.
+
+        Raises:
+            RowError: they do not fit those before.
+        """
+        given = {name: getattr(rows, name) for name in _DTYPES if getattr(rows, name) is not None}
+        if not self._files:
+            self._files = {name: _create(self._folder / f"{name}.bin") for name in given}
+        count = len(rows.labels)
+        if set(given) != set(self._files) or rows.columns.shape != (count, self._n_features):
+            raise RowError(
+                f"a piece of rows has {sorted(given)} of shape {rows.columns.shape}, not {sorted(self._files)}"
+            )
+        for name, values in given.items():
+            if len(values) != count:
+                raise RowError(f"a piece of rows has {len(values)} {name} for {count} rows")
+            self._files[name].write(np.ascontiguousarray(values, dtype=_DTYPES[name]).data)
+        self._n_rows += count
+
+    def finish(self) -> RowFiles:
+        """Close the files."""
+        for file in self._files.values():
+            file.close()
+        return RowFiles(
+            folder=self._folder,
+            n_rows=self._n_rows,
+            n_features=self._n_features,
+            weighted="weights" in self._files,
+            keyed="keys" in self._files,
+        )
+
+
+def write_rows(folder: Path, parts: Iterable[BankRows], n_features: int) -> RowFiles:
+    """Write some pieces with a `RowWriter`."""
+    writer = RowWriter(folder, n_features)
     try:
         for part in parts:
-            given = {name: getattr(part, name) for name in _DTYPES if getattr(part, name) is not None}
-            if n_rows == 0 and not handles:
-                kinds = set(given)
-                handles = {name: _create(folder / f"{name}.bin") for name in kinds}
-            if set(given) != kinds or part.columns.shape != (len(part.labels), n_features):
-                raise RowError(
-                    f"a piece of rows has {sorted(given)} of shape {part.columns.shape}, not {sorted(kinds)}"
-                )
-            for name, values in given.items():
-                if len(values) != len(part.labels):
-                    raise RowError(f"{len(values)} {name} for {len(part.labels)} rows")
-                handles[name].write(np.ascontiguousarray(values, dtype=_DTYPES[name]).data)
-            n_rows += len(part.labels)
+            writer.append(part)
     finally:
-        for handle in handles.values():
-            handle.close()
-    return RowFiles(
-        folder=folder, n_rows=n_rows, n_features=n_features, weighted="weights" in kinds, keyed="keys" in kinds
-    )
+        files = writer.finish()
+    return files
 
 
 def _create(path: Path) -> Any:

@@ -12,8 +12,9 @@ from bank_node import pipeline
 from bank_node.boosting import read_booster, row_keys
 from bank_node.config import load_config
 from bank_node.federation import BankRows
+from bank_node.held_rows import held_rows
 from bank_node.plan import RunPlan
-from bank_node.tables import feature_rows
+from bank_node.tables import feature_blocks, feature_rows
 from bank_node.training_rows import columns_of, labels_of, released_model, split_rows, weights_of
 from features import load_contract
 from protocol.errors import ConfigError, LocalError
@@ -37,7 +38,9 @@ def configs(node: Node, tmp_path: Path) -> dict[str, Path]:
         ids = pd.read_parquet(events)["payment_id"].iloc[::3]
         weights = tmp_path / f"{bank}_weights.parquet"
         pd.DataFrame({"payment_id": ids, "certainty": np.linspace(0.5, 3.0, len(ids))}).to_parquet(weights)
-        found[bank] = configure(node, bank, events, "data", row_weights=str(weights))
+        # One bank's rows are on Dask workers.
+        more = {"shards": {"workers": 2, "shards": 3}} if bank == BANKS[1] else {}
+        found[bank] = configure(node, bank, events, "data", row_weights=str(weights), **more)
         pipeline.extract(found[bank], log=lambda _: None)
     return found
 
@@ -104,6 +107,7 @@ def test_the_banks_model_is_that_of_the_pooled_rows(node: Node, configs: dict[st
     second = trained(node, configs, plan)
     assert {result["model_sha256"] for result in second.values()} == {pooled(configs, plan, warm, tmp_path / "one")}
     assert all(result["validation_rows"] > 0 for result in second.values())
+    assert not [file for path in configs.values() for file in load_config(path).rows_dir.rglob("*.bin")]
     released = load_config(configs[BANKS[0]]).registry / "current.json"
     trees = read_booster(released.read_bytes()).trees
     assert 2 < len(trees) < 14, "it went on from the first, and stopped early"
@@ -146,6 +150,31 @@ def test_weights_come_from_a_feature_or_the_banks_table(configs: dict[str, Path]
         path.write_text(text)
         with pytest.raises(ConfigError, match=message):
             weights_of(config.model_copy(update={"row_weights": path}), CONTRACT, table, "w")
+
+
+def test_rows_in_files_are_those_of_the_whole_table(configs: dict[str, Path]) -> None:
+    config = load_config(configs[BANKS[1]])
+    table = feature_rows(config, CONTRACT)
+    for block_rows in (1, 1000):
+        blocks = list(feature_blocks(config, CONTRACT, block_rows=block_rows))
+        assert len(blocks) > 2
+        pd.testing.assert_frame_equal(pd.concat(blocks, ignore_index=True), table)
+    plan = RunPlan(params=STOPPING, weight_column="certainty", **DATES)
+    parts = split_rows(config, CONTRACT, table, plan)
+    with held_rows(config, CONTRACT, CONTRACT, plan, "run") as held:
+        for files, part in (
+            (held.training, parts.training),
+            (held.validation, parts.validation),
+            (held.test, parts.test),
+        ):
+            assert np.array_equal(files.part().columns, columns_of(part, CONTRACT), equal_nan=True)
+            assert np.array_equal(files.part().labels, labels_of(part))
+        rows = held.training.part()
+        assert np.array_equal(rows.weights, weights_of(config, CONTRACT, parts.training, "certainty"))
+        assert np.array_equal(rows.keys, row_keys(parts.training["row_id"]))
+        assert np.array_equal(held.times, parts.training["event_time"].to_numpy("datetime64[us]"))
+        assert list(config.rows_dir.rglob("*.bin"))
+    assert not list(config.rows_dir.rglob("*"))
 
 
 def test_a_plan_that_can_t_work_is_refused(configs: dict[str, Path]) -> None:

@@ -16,7 +16,7 @@ from bank_node.config import load_config
 from bank_node.plan import RunPlan
 from bank_node.shared_risk import key_id
 from bank_node.shared_rows import shared_store
-from bank_node.tables import feature_rows
+from bank_node.tables import feature_blocks, feature_rows
 from features import load_contract
 from protocol.messages import RunSettings
 from simulator.consortium import LOOPBACK, bank_files, free_port, make_certificates, operator_files
@@ -138,6 +138,9 @@ def test_runs_exchange_each_day_once_and_give_every_bank_what_pooling_would(tmp_
     seen = 0
     for bank, path in configs.items():
         table = feature_rows(load_config(path), contract)
+        blocks = list(feature_blocks(load_config(path), contract, block_rows=500))
+        assert len(blocks) > 3
+        pd.testing.assert_frame_equal(pd.concat(blocks, ignore_index=True), table)
         out = raw[bank][raw[bank]["direction"] == "out"].sort_values(["event_time", "payment_id"], kind="stable")
         assert len(table) == len(out)
         order = table.sort_values(["event_time", "amount"], kind="stable").reset_index(drop=True)

@@ -107,6 +107,14 @@ def test_a_purged_customer_is_as_if_never_there_and_stays_out(bank: Path, tmp_pa
     pd.testing.assert_frame_equal(rows(bank), expected)
 
 
+def test_a_purge_takes_what_a_killed_training_left(bank: Path) -> None:
+    left = load_config(bank).rows_dir / "run" / "training" / "columns.bin"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"rows")
+    pipeline.purge(bank, accounts=["a1"], log=lambda _: None)
+    assert not left.exists()
+
+
 def test_a_purged_period_is_as_if_never_there(bank: Path, tmp_path: Path) -> None:
     until = (START + dt.timedelta(days=5)).date()
     pipeline.purge(bank, until=until, log=lambda _: None)

@@ -4,7 +4,8 @@ import pytest
 from pydantic import ValidationError
 
 from bank_node.boosting.row_files import RowFiles
-from bank_node.shards import ShardsConfig, open_shards
+from bank_node.config import ShardsConfig
+from bank_node.shards import open_shards
 from protocol.errors import ConfigError
 
 TLS = {"ca": "ca.pem", "certificate": "bank.pem", "key": "bank.key"}

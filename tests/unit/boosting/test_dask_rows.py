@@ -12,8 +12,9 @@ from bank_node.boosting.binning import agreed_bins, bin_counts
 from bank_node.boosting.dask_rows import DaskShards
 from bank_node.boosting.errors import RowError
 from bank_node.boosting.grower import grow_trees
-from bank_node.boosting.row_files import RowFiles, RowPart, write_rows
-from bank_node.shards import ShardsConfig, dask_client
+from bank_node.boosting.row_files import BankRows, RowFiles, write_rows
+from bank_node.config import ShardsConfig
+from bank_node.shards import dask_client
 
 NAMES = list("abcdef")
 GRIDS = [np.linspace(-3, 3, 200)] * 6
@@ -25,19 +26,19 @@ def alone(_, vector):
 
 
 @pytest.fixture(scope="module")
-def sample() -> RowPart:
+def sample() -> BankRows:
     rng = np.random.default_rng(5)
     columns = rng.normal(size=(2001, 6)).astype(np.float32)
     columns[rng.random(columns.shape) < 0.1] = np.nan
     labels = (np.nan_to_num(columns[:, 0] * columns[:, 1]) + rng.normal(size=2001) > 1).astype(np.uint8)
     weights = rng.choice([0.5, 1.0, 3.0], 2001).astype(np.float32)
-    return RowPart(columns=columns, labels=labels, weights=weights, keys=row_keys([str(i) for i in range(2001)]))
+    return BankRows(columns=columns, labels=labels, weights=weights, keys=row_keys([str(i) for i in range(2001)]))
 
 
 @pytest.fixture(scope="module")
-def files(sample: RowPart, tmp_path_factory: pytest.TempPathFactory) -> RowFiles:
+def files(sample: BankRows, tmp_path_factory: pytest.TempPathFactory) -> RowFiles:
     pieces = [
-        RowPart(
+        BankRows(
             columns=sample.columns[a:b], labels=sample.labels[a:b], weights=sample.weights[a:b], keys=sample.keys[a:b]
         )
         for a, b in ((0, 700), (700, 700), (700, 2001))
@@ -145,7 +146,7 @@ def test_nothing_listens_on_other_addresses_than_loopback_and_without_tls(client
 def test_wrong_rows_are_refused_by_name(sample, client, tmp_path):
     wrong = sample.labels.copy()
     wrong[7] = 2
-    bad = write_rows(tmp_path / "bad", [RowPart(columns=sample.columns, labels=wrong)], 6)
+    bad = write_rows(tmp_path / "bad", [BankRows(columns=sample.columns, labels=wrong)], 6)
     with pytest.raises(RowError, match="1 of 667 labels are not 0 or 1"):
         DaskShards(client, bad, 3).bin_counts(GRIDS, NAMES, NUMERIC)
     bad.remove()
@@ -169,7 +170,7 @@ def test_rows_come_back_from_their_files_and_nobody_else_may_read_them(sample, f
 
 
 def test_pieces_must_fit_one_another(sample, tmp_path: Path):
-    whole = RowPart(columns=sample.columns, labels=sample.labels)
+    whole = BankRows(columns=sample.columns, labels=sample.labels)
     with pytest.raises(RowError, match="a piece of rows"):
         write_rows(tmp_path / "a", [whole, sample], 6)
     with pytest.raises(RowError, match="a piece of rows"):
