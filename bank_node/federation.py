@@ -36,6 +36,7 @@ from bank_node.boosting.dask_rows import DaskShards
 from bank_node.boosting.grower import grow_trees
 from bank_node.boosting.row_files import BankRows
 from bank_node.boosting.stopping import Judge
+from bank_node.boosting.structure import Propose, code_length
 from bank_node.checkpoint import TreeFile
 from bank_node.evaluation import RankingMetrics, rank_metrics, secure_metrics
 from bank_node.files import write_atomic
@@ -66,6 +67,16 @@ T = TypeVar("T")
 
 class Consortium(Protocol):
     """What training needs of the other banks."""
+
+    @property
+    def bank(self) -> str:
+        """Our id."""
+        ...
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """The banks that are in the run now, in an order that all have alike."""
+        ...
 
     def secure_sum(
         self, step: str, vector: npt.NDArray[np.int64], *, bound: int | None = None
@@ -172,7 +183,7 @@ def train_model(
         log(f"warning: none of this bank's {len(rows.labels)} training rows is a fraud; it still helps with the others")
     seconds: dict[str, float] = {}
     started = perf_counter()
-    bins_path = run_dir / "bins.npz"
+    bins_path, turns_path = run_dir / "bins.npz", run_dir / "turns.json"
 
     def agree_on_bins() -> Cuts:
         detail = ""
@@ -208,6 +219,13 @@ def train_model(
                 step=f"bins/{beginning.unit}/0",
             )
             detail = beginning.on_bins(*seen[0])
+            if params.structure == "local":
+                from bank_node.proposing import agree_on_proposers
+
+                step = f"bins/{beginning.unit}/turns"
+                able = agree_on_proposers(consortium.members, consortium.bank, rows.labels, consortium.secure_sum, step)
+                write_atomic(turns_path, json.dumps(able).encode())
+                detail = f"{detail}; {len(able)} banks propose trees in turn".removeprefix("; ")
             consortium.commit("bins", hashlib.sha256(cuts_to_bytes(found)).hexdigest())
             write_atomic(bins_path, cuts_to_bytes(found))
         if not consortium.reported(Phase.BINNING):
@@ -248,6 +266,23 @@ def train_model(
         found.follow(kept)
         return found
 
+    def proposals() -> Propose | None:
+        if params.structure == "global":
+            return None
+        from bank_node.proposing import Proposer, whose_turn
+
+        able = tuple(json.loads(turns_path.read_bytes()))
+        proposer = Proposer(
+            rows.columns, rows.labels, cuts, params, margins_before(rows.columns), rows.weights, rows.keys
+        )
+        none = np.zeros(code_length(params), dtype=np.int64)
+
+        def propose(round_index: int, trees: Sequence[Tree]) -> Counts:
+            ours = whose_turn(able, consortium.members, round_index) == consortium.bank
+            return proposer(round_index, trees) if ours else none
+
+        return propose
+
     def boost() -> list[Tree]:
         if len(kept) == params.n_estimators or stops(kept, params):
             return kept_trees(kept, params)
@@ -269,6 +304,7 @@ def train_model(
                 on_round=on_round,
                 warm=before is not None,
                 judge=judge(),
+                propose=proposals(),
             )
         return train_trees(
             bin_rows(rows.columns, cuts),
@@ -283,6 +319,7 @@ def train_model(
             row_keys=rows.keys,
             start=None if before is None else margins_before(rows.columns),
             judge=judge(),
+            propose=proposals(),
         )
 
     try:

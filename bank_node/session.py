@@ -132,6 +132,11 @@ class RunSession:
                 f"{minimum_roster} (minimum_roster in its configuration): with two, each can compute the other's sums"
             )
 
+    @property
+    def members(self) -> tuple[str, ...]:
+        """The banks that the run goes on with, sorted; empty before the key exchange."""
+        return self._members
+
     # -- phases -----------------------------------------------------------------------------------------------
 
     def join(self, contract_fingerprint: str, *, own_contract: str = "") -> None:

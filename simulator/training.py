@@ -38,7 +38,7 @@ from simulator.consortium import (
     operator_files,
 )
 from simulator.tables import SimulatedTable
-from simulator.worker import BankJob, PlainConsortium, load_job, run_bank, run_job, save_job
+from simulator.worker import BankJob, PlainSums, load_job, run_bank, run_job, save_job
 
 __all__ = ["check_data", "federate", "federate_saved", "load_params", "load_warm", "train_consortium"]
 
@@ -276,12 +276,12 @@ def _settings(jobs: list[BankJob], params: BoostingParameters, alert_budget: flo
 
 
 def _run_plain(jobs: list[BankJob], params: BoostingParameters, alert_budget: float) -> dict[str, dict[str, Any]]:
-    consortium = PlainConsortium(len(jobs))
+    consortium = PlainSums([job.bank for job in jobs])
 
     def one(job: BankJob) -> dict[str, Any]:
         try:
             job.folder.mkdir(parents=True, exist_ok=True)
-            return run_bank(job, params, alert_budget, consortium, lambda _: None)
+            return run_bank(job, params, alert_budget, consortium.seat(job.bank), lambda _: None)
         except BaseException:
             consortium.abort()
             raise

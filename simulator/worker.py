@@ -3,7 +3,7 @@
 import json
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,7 +29,7 @@ from protocol.errors import LocalError
 from protocol.run_state import Phase
 from simulator.measuring import peak_bytes
 
-__all__ = ["BankJob", "PlainConsortium", "load_job", "run_bank", "run_job", "save_job"]
+__all__ = ["BankJob", "PlainConsortium", "PlainSums", "load_job", "run_bank", "run_job", "save_job"]
 
 
 _ARRAYS = ("columns", "labels", "weights", "keys")
@@ -237,19 +237,22 @@ def main(spec_path: Path) -> None:
     (folder / "result.json").write_text(json.dumps(result))
 
 
-class PlainConsortium:
+class PlainSums:
     """Sums in memory among threads of this process, unencrypted. Nothing of it can reach a network."""
 
-    def __init__(self, banks: int) -> None:
-        self._barrier = threading.Barrier(banks)
+    def __init__(self, banks: Sequence[str]) -> None:
+        self.banks = tuple(sorted(banks))
+        self._barrier = threading.Barrier(len(banks))
         self._lock = threading.Lock()
         self._totals: dict[str, npt.NDArray[np.int64]] = {}
         self._read: dict[str, int] = {}
-        self._banks = banks
+        self._banks = len(banks)
 
-    def secure_sum(
-        self, step: str, vector: npt.NDArray[np.int64], *, bound: int | None = None
-    ) -> npt.NDArray[np.int64]:
+    def seat(self, bank: str) -> "PlainConsortium":
+        """One bank's view."""
+        return PlainConsortium(self, bank)
+
+    def add(self, step: str, vector: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """The sum over all threads' vectors."""
         with self._lock:
             if step in self._totals:
@@ -264,6 +267,25 @@ class PlainConsortium:
             if self._read[step] == self._banks:
                 del self._totals[step], self._read[step]
         return total
+
+    def abort(self) -> None:
+        """Release threads that wait for one that failed."""
+        self._barrier.abort()
+
+
+class PlainConsortium:
+    """`PlainSums` as one bank sees them."""
+
+    def __init__(self, sums: PlainSums, bank: str) -> None:
+        self.bank = bank
+        self.members = sums.banks
+        self._sums = sums
+
+    def secure_sum(
+        self, step: str, vector: npt.NDArray[np.int64], *, bound: int | None = None
+    ) -> npt.NDArray[np.int64]:
+        """The sum over all banks' vectors."""
+        return self._sums.add(step, vector)
 
     def commit(self, name: str, digest: str) -> None:
         """Nothing is resumed in memory."""
@@ -280,7 +302,3 @@ class PlainConsortium:
     def reported(self, phase: Phase) -> bool:
         """Never: nothing is resumed in memory."""
         return False
-
-    def abort(self) -> None:
-        """Release threads that wait for one that failed."""
-        self._barrier.abort()

@@ -25,6 +25,7 @@ from bank_node.boosting.sampling import FeatureSampler, Keys
 from bank_node.boosting.split_rules import SplitRules
 from bank_node.boosting.splitting import Splits, find_splits
 from bank_node.boosting.stopping import Judge, judged, kept_trees, stops
+from bank_node.boosting.structure import Propose, grow_proposed
 from bank_node.boosting.trees import Tree
 
 __all__ = ["OnRound", "check_missing", "grow_trees", "train_trees"]
@@ -51,6 +52,7 @@ def train_trees(
     row_keys: Keys | None = None,
     start: npt.NDArray[np.float32] | None = None,
     judge: Judge | None = None,
+    propose: Propose | None = None,
 ) -> list[Tree]:
     """Trains boosted trees for the logistic loss together with the other banks.
 
@@ -69,6 +71,7 @@ def train_trees(
         row_keys: uint64 (n,), from `row_keys`; needed when subsample is below 1.
         start: float32 (n,), margins of a model to go on from, instead of the base score's.
         judge: The validation metric after a tree, the same at all banks; needed for early stopping.
+        propose: Our proposals of trees; needed with structure local, and not used without.
 
     Returns:
         `params.n_estimators` trees, or fewer when stopped early, the resumed ones included. They depend on the rows
@@ -98,6 +101,7 @@ def train_trees(
         on_round=on_round,
         warm=start is not None,
         judge=judge,
+        propose=propose,
     )
 
 
@@ -113,6 +117,7 @@ def grow_trees(
     on_round: OnRound | None = None,
     warm: bool = False,
     judge: Judge | None = None,
+    propose: Propose | None = None,
 ) -> list[Tree]:
     """As `train_trees`, over rows wherever they lie.
 
@@ -127,11 +132,14 @@ def grow_trees(
         on_round: Called after each new tree.
         warm: Whether the rows begin at another model's margins.
         judge: The validation metric after a tree.
+        propose: See `train_trees`.
     """
     if len(resume) > params.n_estimators:
         raise BoostingError(f"{len(resume)} trees to resume from, but only {params.n_estimators} were asked for")
     if params.early_stopping_rounds and judge is None:
         raise BoostingError("early_stopping_rounds needs validation rows")
+    if params.structure == "local" and propose is None:
+        raise BoostingError("structure local needs proposals of trees")
     bits = fraction_bits(cuts.total_weight, params.scale_pos_weight)
     if base_score is None:
         base_score = cuts.base_score(params)
@@ -153,13 +161,25 @@ def grow_trees(
     trees = list(resume)
     while len(trees) < params.n_estimators and not stops(trees, params):
         round_index = len(trees)
-        bounds = _Bounds(packing=None, most={})
-        if params.histogram_layout == "packed":
-            most = _magnitudes(trees, grower, base_score, warm=warm)
-            packing = None if trees else _first_packing(grower, base_score, warm=warm)
-            packing = packing or Packing.of(most, n_rows_total, bits)
-            bounds = _Bounds(packing=packing, most={0: most})
-        tree = grower.grow(round_index, bounds)
+        if params.structure == "local" and propose is not None:
+            tree = grow_proposed(
+                round_index,
+                propose(round_index, trees),
+                rows=rows,
+                cuts=cuts,
+                params=params,
+                layout=layout,
+                rules=grower.rules,
+                secure_sum=secure_sum,
+            )
+        else:
+            bounds = _Bounds(packing=None, most={})
+            if params.histogram_layout == "packed":
+                most = _magnitudes(trees, grower, base_score, warm=warm)
+                packing = None if trees else _first_packing(grower, base_score, warm=warm)
+                packing = packing or Packing.of(most, n_rows_total, bits)
+                bounds = _Bounds(packing=packing, most={0: most})
+            tree = grower.grow(round_index, bounds)
         if judge is not None:
             tree = replace(tree, metric=judged(judge, round_index, tree))
         trees.append(tree)

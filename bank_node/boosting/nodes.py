@@ -92,16 +92,11 @@ class GrowingTree:
     def split(self, node: int, splits: Splits, at: int, layout: SlotLayout, cuts: Cuts, rules: SplitRules) -> None:
         """Gives a node the split `at` and two children."""
         column = int(splits.feature[at])
-        feature = int(layout.features[column])
-        values, split_bin = cuts.values[feature], int(splits.bin[at])
-        self.feature[node], self.column[node] = feature, column
         if splits.is_set[at]:
+            self.feature[node], self.column[node] = int(layout.features[column]), column
             self.right_set[node] = splits.right_set[at].copy()
         else:
-            self.split_bin[node] = split_bin
-            below_all = split_bin < 0
-            above_all = split_bin >= values.size
-            self.threshold[node] = -_ABOVE_ALL if below_all else _ABOVE_ALL if above_all else float(values[split_bin])
+            self._split_by_bin(node, column, int(splits.bin[at]), layout, cuts)
         self.default_left[node] = int(splits.default_left[at])
         self.loss_change[node] = float(splits.loss_change[at])
         left = splits.left[at].copy()
@@ -110,6 +105,31 @@ class GrowingTree:
         below = _bounds_below(self.bounds[node], left, right, _way(rules, column), rules)
         for links, total, bounds in ((self.left, left, below[0]), (self.right, right, below[1])):
             links[node] = self._add(node, total, self.depth[node] + 1, used, bounds, self.bounds[node])
+
+    def split_unsummed(
+        self, node: int, column: int, split_bin: int, default_left: bool, layout: SlotLayout, cuts: Cuts
+    ) -> tuple[int, int]:
+        """Gives a node a split by bin and two children; totals and bounds come with `refit`, gains with `measure`."""
+        self._split_by_bin(node, column, split_bin, layout, cuts)
+        self.default_left[node] = int(default_left)
+        used, none = self.used[node] | {column}, np.zeros(2, dtype=np.int64)
+        for links in (self.left, self.right):
+            links[node] = self._add(node, none, self.depth[node] + 1, used, self.bounds[node], self.bounds[node])
+        return self.left[node], self.right[node]
+
+    def _split_by_bin(self, node: int, column: int, split_bin: int, layout: SlotLayout, cuts: Cuts) -> None:
+        feature = int(layout.features[column])
+        values = cuts.values[feature]
+        self.feature[node], self.column[node], self.split_bin[node] = feature, column, split_bin
+        below_all = split_bin < 0
+        above_all = split_bin >= values.size
+        self.threshold[node] = -_ABOVE_ALL if below_all else _ABOVE_ALL if above_all else float(values[split_bin])
+
+    def measure(self, rules: SplitRules) -> None:
+        """Sets what each split gains, from the nodes' totals: less of the regularised loss, as XGBoost counts it."""
+        scores = [_score(total, rules, bounds) for total, bounds in zip(self.total, self.bounds, strict=True)]
+        for node in np.flatnonzero(np.array(self.left) >= 0).tolist():
+            self.loss_change[node] = scores[self.left[node]] + scores[self.right[node]] - scores[node]
 
     def refit(self, leaves: Sequence[int], totals: Integers, rules: SplitRules) -> None:
         """Replaces the leaves' totals, and with them those of the nodes above and all bounds."""
@@ -160,6 +180,13 @@ class GrowingTree:
             set_of_node=np.where(has_set, np.cumsum(has_set) - 1, -1).astype(np.int32),
             right_sets=np.array(sets, dtype=np.uint8).reshape(-1, 256),
         )
+
+
+def _score(total: Integers, rules: SplitRules, bounds: Bounds) -> float:
+    weight = float(bounded_weight(total, rules, bounds))
+    gradient, hessian = float(total[0]) * rules.unit, float(total[1]) * rules.unit
+    penalty = 2.0 * rules.reg_alpha * abs(weight)
+    return -(2.0 * gradient * weight + (hessian + rules.reg_lambda) * weight * weight + penalty)
 
 
 def _way(rules: SplitRules, column: int) -> int:

@@ -29,6 +29,9 @@ MAX_LEAVES = 4096
 LAYOUTS = ("wide", "packed")
 """How a slot's gradient and hessian are sent, see `BoostingParameters`."""
 
+STRUCTURES = ("global", "local")
+"""Whose rows decide a tree's splits, see `BoostingParameters`."""
+
 ARITHMETICS = ("3.2", "3.4")
 """The versions of XGBoost's split arithmetic this engine can follow, see `BoostingParameters`."""
 
@@ -50,6 +53,7 @@ _CHOICES = {
     "histogram_layout": LAYOUTS,
     "grow_policy": ("depthwise", "lossguide"),
     "eval_metric": ("aucpr", "logloss"),
+    "structure": STRUCTURES,
 }
 _LISTS = ("monotone_constraints", "interaction_constraints", "categorical_features", "learning_rates")
 _HEX64 = re.compile(r"[0-9a-f]{64}\Z")
@@ -101,6 +105,11 @@ class BoostingParameters:
         histogram_layout: "wide" sends gradient and hessian of a slot as two exact numbers: the model is XGBoost's
             own. "packed" sends them as one, rounded for choosing splits only (docs/boosting.md): half the
             ciphertexts, leaf values still exact, and the model still independent of how rows lie over banks.
+        structure: "global" finds splits in all banks' histograms. "local" is for thin links, two small sums a tree: the
+            banks take turns, one grows the tree's structure by XGBoost on its own rows, all sum its leaves exactly. Two
+            prices: the structure, which all banks see, tells which features and thresholds part the proposer's own
+            frauds; and the model then depends on which bank holds which rows. A bank that has no frauds, or nothing
+            else, is passed over. No categorical_features. histogram_layout does not matter.
     """
 
     n_estimators: int = 100
@@ -132,6 +141,7 @@ class BoostingParameters:
     warm_start: str = ""
     xgboost_arithmetic: str = "3.2"
     histogram_layout: str = "wide"
+    structure: str = "global"
 
     def __post_init__(self) -> None:
         """Checks types and ranges; whole floats become ints and ints become floats where due.
@@ -169,6 +179,8 @@ class BoostingParameters:
             raise ParameterError(
                 "parameter warm_start must be the SHA-256 of a released model: 64 hex digits, or empty"
             )
+        if self.structure == "local" and self.categorical_features:
+            raise ParameterError("structure local can't split by sets: leave out categorical_features")
         both = {name for name, _ in self.monotone_constraints} & set(self.categorical_features)
         if both:
             raise ParameterError(f"feature {min(both)} is categorical, so monotone_constraints can't name it")

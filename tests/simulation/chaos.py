@@ -215,12 +215,13 @@ def after_drop(table: SimulatedTable, folder: Path, lost: str, rounds: int | Non
     homes = {bank: folder / bank for bank in table.train}
 
     def train(shards: dict[str, BankRows], params: BoostingParameters) -> str:
-        consortium = worker.PlainConsortium(len(shards))
+        sums = worker.PlainSums(list(shards))
 
         def one(bank: str) -> str:
             homes[bank].mkdir(parents=True, exist_ok=True)
             rows = shards[bank]
-            model = train_model(rows, table.feature_names, table.grids, params, consortium, homes[bank], lambda _: None)
+            seat, home = sums.seat(bank), homes[bank]
+            model = train_model(rows, table.feature_names, table.grids, params, seat, home, lambda _: None)
             return model.sha256
 
         with ThreadPoolExecutor(len(shards)) as pool:
