@@ -116,7 +116,8 @@ class RunSession:
         self._chain: StateChain | None = None
         self._cipher: CipherPool | None = None
         self._processes = encryption_processes
-        self._members: tuple[str, ...] = ()
+        #: The banks that the run goes on with, sorted; none before the key exchange.
+        self.members: tuple[str, ...] = ()
         self._attempt = 0
         self._minimum = minimum_roster
         self._replaying = False
@@ -131,11 +132,6 @@ class RunSession:
                 f"run {run_id} may go on with {settings.minimum_roster} banks, bank {self.bank} accepts no fewer than "
                 f"{minimum_roster} (minimum_roster in its configuration): with two, each can compute the other's sums"
             )
-
-    @property
-    def members(self) -> tuple[str, ...]:
-        """The banks that the run goes on with, sorted; empty before the key exchange."""
-        return self._members
 
     # -- phases -----------------------------------------------------------------------------------------------
 
@@ -202,7 +198,7 @@ class RunSession:
                 except RosterChanged as change:
                     self._log(str(change))
                     self.view = self.client.run(self.run_id)
-        self._log(f"keys agreed by {len(self._members)} banks: the HE key is at the banks only, masks are pairwise")
+        self._log(f"keys agreed by {len(self.members)} banks: the HE key is at the banks only, masks are pairwise")
 
     def secure_sum(
         self, step: str, vector: npt.NDArray[np.int64], *, bound: int | None = None
@@ -227,8 +223,8 @@ class RunSession:
             raise LocalError("secure sums come after the key exchange")
         cipher, group = self._cipher, self._group
         numbers = np.ascontiguousarray(vector, dtype=np.int64)
-        laid = split_chunks(encode_signed(numbers, HALF // len(self._members) if bound is None else bound))
-        roster = roster_digest(self._members)
+        laid = split_chunks(encode_signed(numbers, HALF // len(self.members) if bound is None else bound))
+        roster = roster_digest(self.members)
         with self._fail_closed(step):
             vector_digest = hashlib.sha256(numbers.astype("<i8").tobytes()).hexdigest()
             bound_durably = self._ledger.bind(step, self._attempt, vector_digest)
@@ -240,7 +236,7 @@ class RunSession:
             self.checking_seconds += time.perf_counter() - started
 
             def chunks() -> Iterator[Chunk]:
-                masks = MaskStream(self.bank, {m: self._seeds[m] for m in self._members if m != self.bank}, name)
+                masks = MaskStream(self.bank, {m: self._seeds[m] for m in self.members if m != self.bank}, name)
                 blocks = (laid[start : start + _BLOCK] for start in range(0, header.chunks, _BLOCK))
                 masked = (chunk for block in blocks for chunk in masks.apply(block))
                 for index, ciphertext in enumerate(self._timed(cipher.encrypt(masked))):
@@ -249,7 +245,7 @@ class RunSession:
                     yield Chunk(index=index, ciphertext=ciphertext)
 
             head, bodies = self._ask(header, chunks)
-            members = self._members
+            members = self.members
             if head.attempt != self._attempt:
                 header, members, roster = self._header_of_before(header, head)
                 checks = CheckKeys(group, step_name(self.run_id, step, head.attempt, roster), header.chunks)
@@ -306,7 +302,7 @@ class RunSession:
         self._check_alive()
         with self._fail_closed():
             self._take_roster(self.view)
-        self._log(f"attempt {self._attempt}: going on with {', '.join(self._members)}")
+        self._log(f"attempt {self._attempt}: going on with {', '.join(self.members)}")
 
     def report(
         self, phase: Phase, digest: str, *, accept: bool = True, metrics_json: str = "", detail: str = ""
@@ -328,7 +324,7 @@ class RunSession:
             metrics_json=metrics_json,
             detail=detail,
             attempt=self._attempt,
-            roster_digest=roster_digest(self._members),
+            roster_digest=roster_digest(self.members),
             state=self._chain.value,
         )
         ours = replace(unsigned, signature=self._secrets.ed25519.sign(report_bytes(unsigned)))
@@ -336,7 +332,7 @@ class RunSession:
             self.view = self.client.report(ours)
             self.wait_for(_ORDER[_ORDER.index(phase) + 1])
             given = self.client.reports(self.run_id, phase)
-            check_reports(ours, given, self._members, self._run_keys)
+            check_reports(ours, given, self.members, self._run_keys)
             self._ledger.note(
                 "report",
                 durable=True,
@@ -352,7 +348,7 @@ class RunSession:
                         "signature": r.signature.hex(),
                     }
                     for r in given
-                    if r.bank in self._members
+                    if r.bank in self.members
                 ],
             )
 
@@ -371,7 +367,7 @@ class RunSession:
             self._check_alive()
             if self.reached(phase):
                 return
-            if self._members and self.view.attempt != self._attempt:
+            if self.members and self.view.attempt != self._attempt:
                 raise RosterChanged(f"run {self.run_id} is at attempt {self.view.attempt}, not {self._attempt}")
             if self._progress() != seen:
                 seen, since = self._progress(), time.monotonic()
@@ -418,7 +414,7 @@ class RunSession:
         announced = self._await_announcements()
         self._learn_peers(secrets, announced)
         public = self._share_he_key(secrets, announced)
-        self._begin(secrets, start_digest(self.view.settings.digest, roster_digest(self._members), announced, public))
+        self._begin(secrets, start_digest(self.view.settings.digest, roster_digest(self.members), announced, public))
         start = self._chain.value.hex() if self._chain else ""
         self._ledger.note("peers", peers=peers_record(announced), settings_digest=self.view.settings.digest)
         self.commit("keys", start)
@@ -427,8 +423,8 @@ class RunSession:
     def _await_announcements(self) -> list[KeyAnnouncement]:
         for pause in _pauses():
             keys, _, crl = self.client.keys_and_revocations(self.run_id)
-            announced = [key for key in keys if key.bank in self._members]
-            if len(announced) == len(self._members):
+            announced = [key for key in keys if key.bank in self.members]
+            if len(announced) == len(self.members):
                 break
             self._look_again(pause)
         now = dt.datetime.now(dt.UTC)
@@ -447,7 +443,7 @@ class RunSession:
 
     def _share_he_key(self, secrets: RunSecrets, announced: list[KeyAnnouncement]) -> bytes:
         _, bundle, crl = self.client.keys_and_revocations(self.run_id)
-        if bundle is None and min(self._members) == self.bank:
+        if bundle is None and min(self.members) == self.bank:
             secrets.make_shared()
             self.client.publish_bundle(make_bundle(self.run_id, self.bank, secrets, announced, self._identity))
         pauses = _pauses()
@@ -483,7 +479,7 @@ class RunSession:
         secrets = RunSecrets.load_or_make(path)
         self._learn_peers(secrets, announced)
         self._attempt = self._ledger.attempt
-        self._members = self._ledger.rosters[self._attempt]
+        self.members = self._ledger.rosters[self._attempt]
         self._begin(secrets, b"")
         if self._chain is not None:
             self._chain.value = bytes.fromhex(self._ledger.anchors[-1].state)
@@ -567,7 +563,7 @@ class RunSession:
                 raise ProtocolViolation(f"run {self.run_id}: a roster can only shrink, from one attempt to the next")
         if known is None:
             self._ledger.note("roster", durable=True, attempt=view.attempt, members=list(members))
-        self._members, self._attempt = members, view.attempt
+        self.members, self._attempt = members, view.attempt
 
     def _look_again(self, pause: float) -> None:
         time.sleep(pause)
