@@ -13,8 +13,8 @@ from features.incremental import read_features
 from features.store import FeatureStore
 from protocol.errors import LocalError
 
-BLOCK_ROWS = 250_000
-"""Rows of a block, about 100 MB as a table."""
+BLOCK_ROWS = 100_000
+"""Rows of a block, some 50 MB as a table, of which splitting makes copies."""
 
 __all__ = ["feature_blocks", "feature_rows", "identifier_keys", "last_day"]
 
