@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from distributed.security import Security
 
 from bank_node.boosting import BoostingParameters, bin_rows, export_booster, global_bins, row_keys, train_trees
 from bank_node.boosting.binning import agreed_bins, bin_counts
@@ -14,7 +15,8 @@ from bank_node.boosting.errors import RowError
 from bank_node.boosting.grower import grow_trees
 from bank_node.boosting.row_files import BankRows, RowFiles, write_rows
 from bank_node.config import ShardsConfig
-from bank_node.shards import dask_client
+from bank_node.shards import dask_client, open_shards
+from protocol.errors import ConfigError
 
 NAMES = list("abcdef")
 GRIDS = [np.linspace(-3, 3, 200)] * 6
@@ -141,6 +143,30 @@ def test_nothing_listens_on_other_addresses_than_loopback_and_without_tls(client
     spoken = [client.scheduler_info()["address"], *workers, *(worker["nanny"] for worker in workers.values())]
     assert len(workers) == 3
     assert all(address.startswith("tls://127.0.0.1:") for address in spoken)
+
+
+def test_a_cluster_of_the_bank_is_reached_by_tls_with_its_certificates_only(sample, files, client, tmp_path):
+    address, security = client.scheduler.address, client.security
+    paths = {}
+    for name, text in (
+        ("ca", security.tls_ca_file),
+        ("certificate", security.tls_client_cert),
+        ("key", security.tls_client_key),
+    ):
+        paths[name] = tmp_path / f"{name}.pem"
+        paths[name].write_text(text)
+    params = BoostingParameters(n_estimators=2, max_depth=3, max_bin=16)
+    with open_shards(ShardsConfig(scheduler=address, **paths), files) as shards:
+        assert shards.n_shards == 3
+        assert on_workers(shards, params) == in_one_process(sample, params)
+    stranger = Security.temporary()
+    for name, text in (("certificate", stranger.tls_client_cert), ("key", stranger.tls_client_key)):
+        paths[name].write_text(text)
+    with (
+        pytest.raises(ConfigError, match="can't be reached"),
+        open_shards(ShardsConfig(scheduler=address, **paths), files),
+    ):
+        pass
 
 
 def test_wrong_rows_are_refused_by_name(sample, client, tmp_path):
