@@ -1,5 +1,6 @@
 """Rows in shards on Dask worker processes: the same bytes as in one process, and after a worker was killed."""
 
+import hashlib
 import os
 import signal
 from pathlib import Path
@@ -15,8 +16,10 @@ from bank_node.boosting.errors import RowError
 from bank_node.boosting.grower import grow_trees
 from bank_node.boosting.row_files import BankRows, RowFiles, write_rows
 from bank_node.config import ShardsConfig
+from bank_node.federation import train_model
 from bank_node.shards import dask_client, open_shards
 from protocol.errors import ConfigError
+from simulator.worker import PlainConsortium, PlainSums
 
 NAMES = list("abcdef")
 GRIDS = [np.linspace(-3, 3, 200)] * 6
@@ -117,6 +120,26 @@ def test_a_worker_with_an_old_copy_of_a_shard_opens_it_anew(sample, files, clien
 def test_any_number_of_shards_gives_the_same_bytes(sample, files, client, n_shards):
     params = BoostingParameters(n_estimators=2, max_depth=3, max_bin=16)
     assert on_workers(DaskShards(client, files, n_shards), params) == in_one_process(sample, params)
+
+
+@pytest.mark.parametrize("more", [{"structure": "local"}, {"histogram_layout": "packed", "warm_start": "first"}])
+def test_a_banks_training_over_shards_ends_with_the_same_model(sample, files, client, tmp_path, more):
+    def trained(name, params, shards, warm=b""):
+        folder = tmp_path / name
+        folder.mkdir()
+        params = BoostingParameters(n_estimators=3, max_depth=3, max_bin=16, **params)
+        consortium = PlainConsortium(PlainSums(["one"]), "one")
+        return train_model(
+            sample, NAMES, GRIDS, params, consortium, folder, lambda _: None, warm=warm, shards=shards
+        ).model_json
+
+    first = trained("first", {}, None)
+    if "warm_start" in more:
+        more = more | {"warm_start": hashlib.sha256(first).hexdigest()}
+    warm = first if "warm_start" in more else b""
+    shards = DaskShards(client, files, 3)
+    assert trained("shards", more, shards, warm) == trained("whole", more, None, warm) != first
+    shards.close()
 
 
 def test_counts_of_parts_add_up(sample):
