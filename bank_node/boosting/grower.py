@@ -19,7 +19,7 @@ from bank_node.boosting.histogram import SlotLayout
 from bank_node.boosting.local_rows import LocalRows, NodeSplits, RowStore, TreePlan
 from bank_node.boosting.magnitudes import first_magnitudes, label_gradients, next_magnitudes
 from bank_node.boosting.nodes import GrowingTree, Permissions
-from bank_node.boosting.packing import SMALL_STEP, Packing, Sizes, expected_sizes
+from bank_node.boosting.packing import LARGEST, SMALL_STEP, Packing, Sizes, expected_sizes
 from bank_node.boosting.parameters import BoostingParameters
 from bank_node.boosting.sampling import FeatureSampler, Keys
 from bank_node.boosting.split_rules import SplitRules
@@ -407,7 +407,10 @@ class _Grower:
             The sent slots, int64 (k, s, 2), the nodes' totals as rounded, int64 (k, 2), and their exact sizes.
             The slots and totals of a node mean nothing unless its packing covers these sizes.
         """
-        summed = self.sum(step, self.rows.histograms(nodes, packings)).reshape(len(nodes), -1)
+        own = self.rows.histograms(nodes, packings)
+        # A guess that is too small can make numbers that the secure sum does not take. They mean nothing as they are.
+        np.clip(own, -LARGEST, LARGEST, out=own)
+        summed = self.sum(step, own).reshape(len(nodes), -1)
         unpacked = np.stack([packing.unpack(row[:-3]) for packing, row in zip(packings, summed, strict=True)])
         if int(summed[:, -3:].min()) < 0:
             raise SumError(f"step {step}: the sum is no histogram of the agreed rows (a magnitude below zero)")

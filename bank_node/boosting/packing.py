@@ -19,7 +19,7 @@ import numpy.typing as npt
 from bank_node.boosting.kernels import kernel
 
 __all__ = [
-    "GRADIENT_BITS", "HESSIAN_BITS", "LEAST_BITS", "SMALL_STEP", "Packing", "Sizes", "build_packed",
+    "GRADIENT_BITS", "HESSIAN_BITS", "LARGEST", "LEAST_BITS", "SMALL_STEP", "Packing", "Sizes", "build_packed",
     "build_packed_naive", "expected_sizes", "pack_rows", "pack_rows_naive",
 ]  # fmt: skip
 
@@ -29,6 +29,8 @@ HESSIAN_BITS = 28
 """Bits of a hessian's total, which is never negative."""
 GRADIENT_BITS = 29
 """Bits of a gradient's total besides its sign: with the hessian's they fill the secure sum's 57 and a sign."""
+LARGEST = (2**GRADIENT_BITS - 1) << HESSIAN_BITS
+"""No number of a node that its rounding fits is larger in magnitude; all fit the secure sum."""
 SMALL_STEP = 2 * 4094
 """Numbers that two ciphertexts hold: a step of no more is sent in exact pairs, since packing would hardly shrink it."""
 LEAST_BITS = 8

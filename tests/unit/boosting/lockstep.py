@@ -1,4 +1,4 @@
-"""Several banks in one process: k threads, and a secure sum that waits for all of them. No encryption."""
+"""Several banks in one process: k threads, and a secure sum in its field that waits for all of them. No encryption."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -7,6 +7,7 @@ from typing import TypeVar
 import numpy as np
 
 from bank_node.boosting import SecureSum
+from protocol.field import MODULUS, decode_signed, encode_signed
 
 T = TypeVar("T")
 
@@ -28,9 +29,11 @@ def run_banks(banks: Sequence[Callable[[SecureSum], T]]) -> list[T]:
             barrier.wait()
             given = [v for v in vectors if v is not None]
             assert {s for s, _ in given} == {step}, "banks are at different steps"
-            total = np.sum([v for _, v in given], axis=0, dtype=np.int64)
+            total = encode_signed(np.zeros_like(vector))
+            for _, each in given:
+                total = (total + encode_signed(each)) % np.uint64(MODULUS)
             barrier.wait()
-            return total
+            return decode_signed(total)
 
         return secure_sum
 
