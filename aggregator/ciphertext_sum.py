@@ -9,7 +9,9 @@ from protocol.he_parameters import HE_PARAMETERS
 from protocol.layout import CHUNK_SLOTS
 from protocol.limits import MAX_KEY_BYTES
 
-__all__ = ["ChunkAccumulator", "PublicContext"]
+__all__ = ["NOT_A_CIPHERTEXT", "ChunkAccumulator", "PublicContext", "reference_context"]
+
+NOT_A_CIPHERTEXT = "a payload is not a ciphertext of the run's parameters"
 
 
 class PublicContext:
@@ -32,7 +34,7 @@ class PublicContext:
         if context.is_private() or context.has_secret_key():
             raise ProtocolViolation("the context holds a secret key; the aggregator refuses it")
         # Contexts made by other parameters differ in the parameter block, which SEAL serialises canonically.
-        if _parameter_block(serialized) != _expected_parameter_block():
+        if _parameter_block(serialized) != _parameter_block(reference_context()):
             raise ProtocolViolation("the public context's parameters are not the protocol's")
         self._context = context
 
@@ -46,7 +48,7 @@ class PublicContext:
             vector = ts.bfv_vector_from(self._context, ciphertext)
             size = vector.size()
         except Exception as error:
-            raise ProtocolViolation("a payload is not a ciphertext of the run's parameters") from error
+            raise ProtocolViolation(NOT_A_CIPHERTEXT) from error
         if size != CHUNK_SLOTS:
             raise ProtocolViolation(f"a ciphertext must hold {CHUNK_SLOTS} slots, not {size}")
         return vector
@@ -73,6 +75,11 @@ class ChunkAccumulator:
         self.banks.add(bank)
         return True
 
+    def note(self, bank: str, total: bytes) -> None:
+        """Note that a bank's ciphertext was added elsewhere, and the sum once it is there."""
+        self.banks.add(bank)
+        self._body = self._body or total
+
     def serialize(self) -> bytes:
         """The sum as bytes, made once; at least one bank must have been added, and none may be added later."""
         if not self._body:
@@ -90,15 +97,18 @@ def _parameter_block(serialized: bytes) -> bytes:
 
 
 @functools.cache
-def _expected_parameter_block() -> bytes:
-    reference = ts.context(
+def reference_context() -> bytes:
+    """A serialised public context of the protocol's parameters, without any key."""
+    made = ts.context(
         ts.SCHEME_TYPE.BFV,
         int(str(HE_PARAMETERS["poly_modulus_degree"])),
         plain_modulus=int(str(HE_PARAMETERS["plain_modulus"])),
         encryption_type=ts.ENCRYPTION_TYPE.SYMMETRIC,
     )
-    return _parameter_block(bytes(reference.serialize(save_public_key=False, save_secret_key=False)))
+    return bytes(
+        made.serialize(save_public_key=False, save_secret_key=False, save_galois_keys=False, save_relin_keys=False)
+    )
 
 
 #: At import, so that no run waits for it.
-_expected_parameter_block()
+reference_context()

@@ -5,6 +5,7 @@ from pathlib import Path
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from aggregator.adding import default_processes
 from protocol.errors import ConfigError
 
 __all__ = ["AggregatorConfig", "OperatorConfig", "load_config", "load_operator_config"]
@@ -25,6 +26,12 @@ class AggregatorConfig(_Strict):
     key_passphrase_file: Path | None = Field(None, description="passphrase of the key, in a 0600 file")
     crl: Path | None = Field(None, description="the CA's revocation list; default: crl.pem next to the CA certificate")
     store: str = Field("sqlite:///aggregator.db", description="SQLAlchemy URL")
+    adding_processes: int = Field(
+        default_factory=default_processes,
+        ge=0,
+        le=64,
+        description="processes that add ciphertexts; default: one a core if there are more; 0: none but the node's",
+    )
 
     @property
     def revocation_list(self) -> Path:

@@ -8,8 +8,9 @@ import json
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+from aggregator.adding import AddingPool
 from aggregator.ciphertext_sum import PublicContext
 from aggregator.run import Run, load_run, run_row
 from aggregator.steps import Step, step_rank
@@ -48,6 +49,7 @@ class Coordinator:
         store: Store,
         now: Callable[[], float] = time.time,
         on_refusal: Callable[[str, str, str], None] = lambda run_id, bank, text: None,
+        pool: AddingPool | None = None,
     ) -> None:
         """Load the runs from the store; those under way go on where they were.
 
@@ -55,7 +57,9 @@ class Coordinator:
             store: the node's database; finished sums are kept in a folder next to it.
             now: Unix seconds.
             on_refusal: told run, bank and reason of each refused payload, for the audit log.
+            pool: processes that add ciphertexts; without them, it is done in this process.
         """
+        self._pool = pool
         self._store = store
         self._now = now
         self._on_refusal = on_refusal
@@ -221,16 +225,16 @@ class Coordinator:
                 raise RosterChanged(f"run {run.run_id} is at attempt {run.attempt}, not {header.attempt}")
             raise SubmissionRefused(f"run {run.run_id}, step {header.step}: bank {header.bank} has not uploaded yet")
 
-    def add_chunk(self, header: StepHeader, step: Step, chunk: Chunk) -> None:
-        """Add one ciphertext; anything that is not one is refused, noted and changes nothing."""
+    def add_chunks(self, header: StepHeader, step: Step, chunks: Sequence[Chunk]) -> None:
+        """Add ciphertexts; anything that is not one is refused, noted and changes nothing."""
         try:
-            step.add(header.bank, chunk)
+            step.add(header.bank, chunks)
         except ProtocolViolation as error:
             with self._lock:
                 run = self._run(header.run_id)
-                self._log(run, header.bank, f"refused in step {header.step}, chunk {chunk.index}: {error}")
-            self._on_refusal(header.run_id, header.bank, f"step {header.step}, chunk {chunk.index}: {error}")
-            raise SubmissionRefused(f"run {header.run_id}, step {header.step}, chunk {chunk.index}: {error}") from error
+                self._log(run, header.bank, f"refused in step {header.step}, {error}")
+            self._on_refusal(header.run_id, header.bank, f"step {header.step}, {error}")
+            raise SubmissionRefused(f"run {header.run_id}, step {header.step}, {error}") from error
 
     def finish_upload(self, header: StepHeader, step: Step) -> None:
         """A bank has sent all its chunks; when it is the last of the roster, the sum is made, kept and released."""
@@ -404,7 +408,9 @@ class Coordinator:
                 f"run {run.run_id}: step {header.step} of bank {header.bank} comes while the others are at "
                 f"step {run.open_step.header.step}"
             )
-        step = Step(header=header, roster=frozenset(run.members), context=run.context, opened_at=self._now())
+        step = Step(
+            header=header, roster=frozenset(run.members), context=run.context, opened_at=self._now(), pool=self._pool
+        )
         run.steps[header.step] = step
         run.step = header.step
         self._progressed(run)

@@ -9,6 +9,7 @@ import uvicorn
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from aggregator.access import AccessControl, RevocationList
+from aggregator.adding import AddingPool
 from aggregator.audit import AuditKind, AuditLog
 from aggregator.config import AggregatorConfig
 from aggregator.console import build_console
@@ -43,7 +44,8 @@ class AggregatorServer:
         def refused(run_id: str, bank: str, text: str) -> None:
             self.audit.record(AuditKind.PAYLOAD_REFUSED, identity=bank, run_id=run_id, detail=text)
 
-        self.coordinator = Coordinator(store, on_refusal=refused)
+        self._pool = AddingPool(config.adding_processes) if config.adding_processes else None
+        self.coordinator = Coordinator(store, on_refusal=refused, pool=self._pool)
         # Every bank waits in one call during a step; each wait holds a thread.
         self._server = grpc.server(
             ThreadPoolExecutor(max_workers=2 * MAX_BANKS, thread_name_prefix="call"),
@@ -92,6 +94,8 @@ class AggregatorServer:
         if self._console is not None:
             self._console.should_exit = True
         self._server.stop(2).wait()
+        if self._pool is not None:
+            self._pool.close()
 
     def wait(self) -> None:
         """Block until `stop` is called."""

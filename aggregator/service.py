@@ -175,9 +175,9 @@ class ConsortiumService(rpc.ConsortiumServicer):
                 part = next(request_iterator, None)
                 if part is None or part.WhichOneof("part") != "batch":
                     break
-                for chunk in codec.batch_from_pb(part.batch):
-                    self._coordinator.add_chunk(header, step, chunk)
-                    sent += 1
+                chunks = codec.batch_from_pb(part.batch)
+                self._coordinator.add_chunks(header, step, chunks)
+                sent += len(chunks)
             self._coordinator.finish_upload(header, step)
             yield from self._answer(header, step, context)
 
@@ -190,8 +190,7 @@ class ConsortiumService(rpc.ConsortiumServicer):
         def work() -> pb.WholeReply:
             header = codec.header_from_pb(request.header)
             step = self._coordinator.begin_step(header)
-            for chunk in codec.batch_from_pb(request.batch):
-                self._coordinator.add_chunk(header, step, chunk)
+            self._coordinator.add_chunks(header, step, codec.batch_from_pb(request.batch))
             self._coordinator.finish_upload(header, step)
             answer = self._wait(header, step, context)
             if answer is None:

@@ -1,8 +1,10 @@
 """One secure sum as the aggregator sees it: ciphertext accumulators and who has sent what. No store, no clock."""
 
 import threading
+from collections.abc import Sequence
 
-from aggregator.ciphertext_sum import ChunkAccumulator, PublicContext
+from aggregator.adding import AddingPool
+from aggregator.ciphertext_sum import NOT_A_CIPHERTEXT, ChunkAccumulator, PublicContext
 from aggregator.sum_files import FinishedSum
 from protocol.errors import ProtocolViolation, SubmissionRefused
 from protocol.messages import Chunk, Statement, StepHeader, SumHead
@@ -23,7 +25,13 @@ class Step:
     """Accumulates one step by one roster. Chunks of a bank count once, so an upload can be repeated after a failure."""
 
     def __init__(
-        self, *, header: StepHeader, roster: frozenset[str], context: PublicContext | None, opened_at: float
+        self,
+        *,
+        header: StepHeader,
+        roster: frozenset[str],
+        context: PublicContext | None,
+        opened_at: float,
+        pool: AddingPool | None = None,
     ) -> None:
         self.header = header
         self.attempt = header.attempt
@@ -35,6 +43,8 @@ class Step:
         self._statements: dict[str, Statement] = {}
         self._context = context
         self._chunks = [ChunkAccumulator() for _ in range(header.chunks)]
+        self._pool = pool
+        self._numbers = pool.reserve(header.chunks) if pool is not None and context is not None else []
         self._sealed = False
         self._lock = threading.Lock()
         self._over = threading.Event()
@@ -66,15 +76,42 @@ class Step:
                     f"run {header.run_id}, step {header.step}: bank {header.bank} changed its statement"
                 )
 
-    def add(self, bank: str, chunk: Chunk) -> None:
-        """Add a chunk; one that this bank has already sent is ignored."""
-        if chunk.index >= self.header.chunks:
-            raise ProtocolViolation(f"only {self.header.chunks} chunks were announced")
-        chunks = self._chunks
-        if self.complete or not chunks or self._context is None or bank in chunks[chunk.index].banks:
+    def add(self, bank: str, chunks: Sequence[Chunk]) -> None:
+        """Add chunks; those that this bank has already sent are ignored.
+
+        Raises:
+            ProtocolViolation: one is no ciphertext of the run's parameters, or has no place; those after it may have
+                been added or not.
+        """
+        mine = self._chunks
+        for chunk in chunks:
+            if chunk.index >= self.header.chunks:
+                raise ProtocolViolation(f"chunk {chunk.index}: only {self.header.chunks} chunks were announced")
+        if self.complete or not mine or self._context is None:
             return
-        accumulator = chunks[chunk.index]
-        vector = self._context.parse(chunk.ciphertext)
+        new = [chunk for chunk in chunks if bank not in mine[chunk.index].banks]
+        if self._pool is None:
+            for chunk in new:
+                self._add_here(bank, chunk, mine[chunk.index], self._context)
+            return
+        numbers = [self._numbers[chunk.index] for chunk in new]
+        found = self._pool.add(bank, len(self.roster), numbers, [chunk.ciphertext for chunk in new])
+        with self._lock:
+            if self._over.is_set():
+                return
+            for chunk, addition in zip(new, found, strict=True):
+                if not addition.refused:
+                    mine[chunk.index].note(bank, addition.total)
+                    self.bytes_received += len(chunk.ciphertext)
+        for chunk, addition in zip(new, found, strict=True):
+            if addition.refused:
+                raise ProtocolViolation(f"chunk {chunk.index}: {NOT_A_CIPHERTEXT}")
+
+    def _add_here(self, bank: str, chunk: Chunk, accumulator: ChunkAccumulator, context: PublicContext) -> None:
+        try:
+            vector = context.parse(chunk.ciphertext)
+        except ProtocolViolation as error:
+            raise ProtocolViolation(f"chunk {chunk.index}: {error}") from error
         with self._lock:
             if self._over.is_set() or not accumulator.add(bank, vector):
                 return
@@ -107,8 +144,7 @@ class Step:
         """Give the sum to everybody who waits; call it once the answer is kept durably."""
         with self._lock:
             self.answer = answer
-            self._chunks = []
-        self._over.set()
+        self._free()
 
     def unseal(self) -> None:
         """The answer could not be kept: the next bank that finishes tries again."""
@@ -117,7 +153,15 @@ class Step:
 
     def cancel(self) -> None:
         """Wake everybody who waits; there will be no sum."""
+        self._free()
+
+    def _free(self) -> None:
+        with self._lock:
+            self._chunks = []
+            numbers, self._numbers = self._numbers, []
         self._over.set()
+        if self._pool is not None and numbers:
+            self._pool.forget(numbers)
 
     def wait(self, seconds: float) -> bool:
         """Block until the sum is there or the step is cancelled (True), or the time is up (False)."""

@@ -297,6 +297,7 @@ def _run_threads(
     address = f"{LOOPBACK}:{free_port()}"
     server = AggregatorServer(
         AggregatorConfig(
+            adding_processes=0,
             listen=address,
             console=None,
             ca=certificates / "ca.pem",

@@ -86,6 +86,7 @@ def node(tmp_path: Path) -> Iterator[Node]:
     address = f"{LOOPBACK}:{free_port()}"
     server = AggregatorServer(
         AggregatorConfig(
+            adding_processes=0,
             listen=address,
             console=None,
             ca=certificates / "ca.pem",

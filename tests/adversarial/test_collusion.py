@@ -30,11 +30,11 @@ def _uploads(node: Node, monkeypatch: pytest.MonkeyPatch, vectors: dict[str, np.
     from aggregator.steps import Step
 
     caught: dict[str, list[bytes]] = defaultdict(list)
-    add_chunk = Step.add
+    add_chunks = Step.add
 
-    def tapped(self: Step, bank: str, chunk: Any) -> None:
-        caught[bank].append(chunk.ciphertext)
-        add_chunk(self, bank, chunk)
+    def tapped(self: Step, bank: str, chunks: Any) -> None:
+        caught[bank].extend(chunk.ciphertext for chunk in chunks)
+        add_chunks(self, bank, chunks)
 
     monkeypatch.setattr(Step, "add", tapped)
     run_id = node.open()

@@ -52,6 +52,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
         (folder / f"{identity}.pem").write_bytes(sign_request(folder, request, identity, role))
     server = AggregatorServer(
         AggregatorConfig(
+            adding_processes=0,
             listen="127.0.0.1:0",
             console=None,
             ca=folder / "ca.pem",

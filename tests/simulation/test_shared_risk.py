@@ -76,6 +76,7 @@ def node(tmp_path: Path):
     address = f"{LOOPBACK}:{free_port()}"
     server = AggregatorServer(
         AggregatorConfig(
+            adding_processes=0,
             listen=address,
             console=None,
             ca=certificates / "ca.pem",
