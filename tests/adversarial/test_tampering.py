@@ -151,10 +151,11 @@ def evil(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Evi
     monkeypatch.setattr(session_module, "_LONGEST_POLL", 0.05)
     add, wait = Step.add, Coordinator.wait_for_sum
 
-    def tapped(self: Step, bank: str, chunk: Any) -> None:
+    def tapped(self: Step, bank: str, chunks: Any) -> None:
         made.context = self._context._context if self._context else made.context
-        made.uploads[self.header.step, bank][chunk.index] = chunk.ciphertext
-        add(self, bank, chunk)
+        for chunk in chunks:
+            made.uploads[self.header.step, bank][chunk.index] = chunk.ciphertext
+        add(self, bank, chunks)
 
     def falsified(self: Coordinator, header: Any, step: Step, seconds: float) -> FinishedSum | None:
         answer = wait(self, header, step, seconds)
