@@ -67,6 +67,13 @@ def open_run(
     weight_column: Annotated[
         str, typer.Option(help="What rows weigh: a feature of the contract, or a column of each bank's row_weights.")
     ] = "",
+    tune: Annotated[
+        Path | None,
+        typer.Option(
+            help="Search among parameters: a YAML file with `sets` and `rungs`, see docs/tuning.md. It needs "
+            "--validate-from; the run has as many rounds as the search grows trees."
+        ),
+    ] = None,
     alert_budget: Annotated[float, typer.Option(help="Share of rows an analyst can look at.")] = 0.005,
     title: str = "consortium run",
     enrol_seconds: Annotated[int, typer.Option(help="How long the banks may take to join.")] = 3600,
@@ -89,18 +96,29 @@ def open_run(
     """Open a run and print its id."""
     import yaml
 
+    from protocol.halving import total_trees
     from protocol.messages import RunSettings
 
     parameters = yaml.safe_load(params.read_text()) if params else {}
     if not isinstance(parameters, dict):
         raise ConfigError(f"parameters {params} must be a mapping")
     parameters["n_estimators"] = rounds
+    tuning = None
+    if tune is not None:
+        tuning = yaml.safe_load(tune.read_text())
+        try:
+            rounds = total_trees(len(tuning["sets"]), tuning["rungs"])
+        except (TypeError, KeyError) as error:
+            raise ConfigError(f"search {tune} must be a mapping with lists of sets and of rungs") from error
+        if validate_from is None:
+            raise ConfigError("--tune needs --validate-from: rows that judge the sets")
     # What the banks read as their run plan.
     plan = {
         "params": parameters,
         "train_until": train_until,
         "validate_from": validate_from,
         "weight_column": weight_column,
+        "tuning": tuning,
         "alert_budget": alert_budget,
     }
     settings = RunSettings(

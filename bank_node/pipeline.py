@@ -117,13 +117,14 @@ def gate(config_path: Path | str, run_id: str, *, log: Log = logger.info) -> dic
 def train(config_path: Path | str, run_id: str, *, log: Log = logger.info) -> dict[str, Any]:
     """Join a run, exchange keys, agree on bins and train the consortium's model."""
     from bank_node.contracts import contract_for_run
-    from bank_node.federation import Beginning, train_model
+    from bank_node.federation import Beginning
     from bank_node.held_rows import HeldRows, held_rows
     from bank_node.purge import note_trained_on
     from bank_node.quality import told_of_bins
     from bank_node.shards import spread
     from bank_node.shared_rows import share_risk
     from bank_node.training_rows import released_model
+    from bank_node.tuning import train_or_tune, tuned_parameters
     from features import load_contract
 
     config = load_config(Path(config_path))
@@ -155,13 +156,15 @@ def train(config_path: Path | str, run_id: str, *, log: Log = logger.info) -> di
                 config, contract, held.times, rows.columns, ours, total, session.secure_sum, unit, run_id, words
             ),
         )
-        model = train_model(
+        folder, params = config.run_dir(run_id), plan.boosting
+        model, _ = train_or_tune(
             rows,
             contract.feature_names,
             [feature.grid.edges() for feature in contract.features],
-            plan.boosting,
+            params,
+            plan.tuning,
             session,
-            config.run_dir(run_id),
+            folder,
             log,
             beginning=beginning,
             validation=held.judging,
@@ -175,6 +178,7 @@ def train(config_path: Path | str, run_id: str, *, log: Log = logger.info) -> di
             "trees": len(model.trees),
             "rows": len(rows.labels),
             "frauds": int(rows.labels.sum()),
+            "params": tuned_parameters(folder, params, plan.tuning).to_mapping(),
             "validation_rows": 0 if held.validation is None else held.validation.n_rows,
             "seconds": model.seconds,
             "bytes_sent": session.bytes_sent,
@@ -188,6 +192,7 @@ def evaluate(config_path: Path | str, run_id: str, *, log: Log = logger.info) ->
     from bank_node.evaluation import rank_metrics
     from bank_node.federation import evaluate_model
     from bank_node.held_rows import held_rows
+    from bank_node.tuning import tuned_parameters
     from features import load_contract
 
     config = load_config(Path(config_path))
@@ -206,7 +211,7 @@ def evaluate(config_path: Path | str, run_id: str, *, log: Log = logger.info) ->
         champion = train_champion(
             ours.columns,
             ours.labels,
-            plan.boosting,
+            tuned_parameters(config.run_dir(run_id), plan.boosting, plan.tuning),
             contract.feature_names,
             weights=ours.weights,
             validation=held.judging,

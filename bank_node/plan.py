@@ -4,12 +4,62 @@ import datetime as dt
 import json
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from bank_node.boosting.errors import ParameterError
 from bank_node.boosting.parameters import BoostingParameters
 from protocol.errors import LocalError
 
-__all__ = ["RunPlan"]
+__all__ = ["MAX_SETS", "RunPlan", "TuningPlan"]
+
+
+#: More sets than this are no longer a question of hours.
+MAX_SETS = 64
+
+#: What the bins depend on, which all sets share; how they are judged; and what search does instead.
+_COMMON = ("max_bin", "categorical_features", "eval_metric", "structure", "warm_start")
+
+
+class TuningPlan(BaseModel):
+    """A search among parameter sets by successive halving: at each rung the worse half is dropped."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    sets: tuple[dict[str, Any], ...] = Field(
+        min_length=2, max_length=MAX_SETS, description="parameters in which a set differs from the run's params"
+    )
+    rungs: tuple[int, ...] = Field(
+        min_length=1, max_length=16, description="trees at which sets are judged, increasing"
+    )
+
+    @field_validator("rungs")
+    @classmethod
+    def _increasing(cls, rungs: tuple[int, ...]) -> tuple[int, ...]:
+        if any(later <= earlier for earlier, later in zip((0, *rungs), rungs, strict=False)):
+            raise ValueError("rungs must be increasing numbers of trees, from 1 on")
+        return rungs
+
+    def parameters(self, params: BoostingParameters) -> tuple[BoostingParameters, ...]:
+        """The sets' whole parameters; ``n_estimators`` is the last rung.
+
+        Raises:
+            LocalError: a set has a bad parameter, or one that all must have in common; names both.
+        """
+        found = []
+        for number, own in enumerate(self.sets, start=1):
+            for name in ("n_estimators", "early_stopping_rounds", *_COMMON):
+                if name in own:
+                    raise LocalError(f"tuning, set {number}: {name} can't differ between sets; give it in params")
+            try:
+                alone = BoostingParameters.from_mapping(own)
+                changed = {name: alone.to_mapping()[name] for name in BoostingParameters.names_of(own)}
+                whole = params.to_mapping() | changed | {"n_estimators": self.rungs[-1]}
+                found.append(BoostingParameters.from_mapping(whole))
+            except ParameterError as error:
+                raise LocalError(f"tuning, set {number}: {error}") from error
+        if params.early_stopping_rounds or params.warm_start:
+            raise LocalError("tuning stops by rungs and begins anew: leave out early_stopping_rounds and warm_start")
+        return tuple(found)
 
 
 class RunPlan(BaseModel):
@@ -32,6 +82,7 @@ class RunPlan(BaseModel):
         description="what rows weigh in training: a feature of the contract, or a column of each bank's row_weights; "
         "empty: each weighs 1",
     )
+    tuning: TuningPlan | None = Field(None, description="search among parameter sets in this run; null: train once")
     data_until: dt.date | None = Field(
         None, description="banks should have payments up to about this day; null: their freshness is not judged"
     )
@@ -65,7 +116,9 @@ class RunPlan(BaseModel):
         except ValidationError as error:
             wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
             raise LocalError(f"the run's parameters: {wrong}") from error
-        plan.boosting  # noqa: B018  refuses unknown training parameters before we join
+        boosting = plan.boosting  # refuses unknown training parameters before we join
+        if plan.tuning is not None:
+            plan.tuning.parameters(boosting)
         return plan
 
 

@@ -87,10 +87,11 @@ def check_split(config: BankConfig, plan: RunPlan, rows: int) -> None:
     Raises:
         LocalError: there are none, or the run needs validation rows and its plan names none.
     """
-    if plan.boosting.early_stopping_rounds and plan.validate_from is None:
+    if (plan.boosting.early_stopping_rounds or plan.tuning) and plan.validate_from is None:
+        what = "searches among parameters (tuning)" if plan.tuning else "stops early (early_stopping_rounds)"
         raise LocalError(
-            "the run stops early (early_stopping_rounds), but its plan names no validate_from: there are no rows to "
-            "judge by; ask the operator for another run"
+            f"the run {what}, but its plan names no validate_from: there are no rows to judge by; ask the operator for "
+            "another run"
         )
     if rows == 0:
         end = plan.validate_from or plan.train_until

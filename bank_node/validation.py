@@ -37,7 +37,7 @@ def average_precision(positives: Counts, negatives: Counts) -> float:
 
 
 class ValidationJudge:
-    """Follows this bank's validation rows through training; each call is one secure sum."""
+    """Follows this bank's validation rows through training; each call, or `measure`, is one secure sum."""
 
     def __init__(
         self,
@@ -67,7 +67,10 @@ class ValidationJudge:
     def __call__(self, round_index: int, tree: Tree) -> float:
         """The metric after this tree, the higher the better: AUC-PR, or minus the mean logistic loss."""
         self.follow([tree])
-        step = f"train/{round_index}/metric"
+        return self.measure(f"train/{round_index}/metric")
+
+    def measure(self, step: str) -> float:
+        """The metric of the margins as they are now; NaN where all banks' rows lack one kind of label."""
         if self._metric == "aucpr":
             total = self._sum(step, self._histogram())
             return average_precision(total[:VALIDATION_CELLS], total[VALIDATION_CELLS:])

@@ -109,6 +109,84 @@ def train(
     screen.print(f"model:  {out / 'model.json'}\nreport: {out / 'report.json'}")
 
 
+@app.command()
+def tune(
+    table: Annotated[Path, typer.Option(help="Rows of all banks: Parquet or CSV.")],
+    bank_column: Annotated[str, typer.Option(help="The column that says whose row it is.")],
+    label: Annotated[str, typer.Option(help="The column with 1 for fraud, 0 for not.")],
+    features: Annotated[str, typer.Option(help="Numeric columns to learn from, comma-separated.")],
+    out: Annotated[Path, typer.Option(help="Where the results go; a search that was stopped goes on from here.")],
+    search: Annotated[
+        Path | None,
+        typer.Option(
+            help="YAML: `params` that all sets share, `sets` (a list of what they differ in) and `rungs` (numbers of "
+            "trees). Default: 12 sets of max_depth, eta and min_child_weight; rungs 10, 30, 90."
+        ),
+    ] = None,
+    time_column: Annotated[
+        str | None, typer.Option(help="A time; for --train-until, --validate-from, --validation-share.")
+    ] = None,
+    train_until: Annotated[str | None, typer.Option(help="Rows after it are for the last look only.")] = None,
+    validate_from: Annotated[str | None, typer.Option(help="Rows from it to --train-until judge the sets.")] = None,
+    validation_share: Annotated[
+        float | None, typer.Option(help="Instead of a time: this share of the rows to train on judges.")
+    ] = None,
+    weight_column: Annotated[str | None, typer.Option(help="What each row weighs in training.")] = None,
+    row_id_column: Annotated[str | None, typer.Option(help="The rows' ids, for `subsample`.")] = None,
+    alert_budget: Annotated[float, typer.Option(help="Share of rows an analyst can look at.")] = 0.005,
+) -> None:
+    """Search for good parameters by successive halving: all sets start, and at each rung the worse half is dropped.
+
+    Sets are judged by AUC-PR (or `eval_metric: logloss`) on validation rows of all banks. Sums are made in memory: the
+    scores are those of an encrypted search to the last bit. A consortium searches in a run of its own, with
+    `aggregator open-run --tune FILE`.
+
+    Example: simulator tune --table rows.parquet --bank-column bank --label is_fraud --features amount,hour
+    --time-column day --validate-from 2026-02-01 --out search
+    """
+    from protocol.halving import sets_at_rungs
+    from simulator.tables import read_table
+    from simulator.training import check_data
+    from simulator.tuning import load_search
+    from simulator.tuning import search as run_search
+
+    params, tuning = load_search(search)
+    cut = read_table(
+        table,
+        bank_column=bank_column,
+        label=label,
+        features=[name.strip() for name in features.split(",") if name.strip()],
+        time_column=time_column,
+        train_until=train_until,
+        validate_from=validate_from,
+        validation_share=validation_share,
+        weight_column=weight_column,
+        row_id_column=row_id_column,
+    )
+    for each in tuning.parameters(params):
+        check_data(each, cut)
+    columns = (TextColumn("{task.description:36s}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
+    with Progress(*columns, TimeElapsedColumn(), console=screen) as bar:
+        task = bar.add_task("searching", total=sum(sets_at_rungs(len(tuning.sets), tuning.rungs)))
+
+        def on_score(number: int, rung: int, score: float) -> None:
+            told = f"{tuning.rungs[rung]} trees, set {number + 1}: {score:.4f}"
+            bar.update(task, description=told, advance=1)
+
+        report = run_search(cut, params, tuning, out, alert_budget=alert_budget, on_score=on_score)
+    shown = Table("set", "parameters", *[f"{trees} trees" for trees in report["rungs"]], title=report["metric"])
+    order = sorted(
+        enumerate(report["sets"]), key=lambda each: (-len(each[1]["scores"]), -each[1]["scores"][-1], each[0])
+    )
+    for number, each in order:
+        chosen = ", ".join(f"{name} {value}" for name, value in each["params"].items())
+        figures = [f"{score:.4f}" for score in each["scores"]] + [""] * (len(report["rungs"]) - len(each["scores"]))
+        shown.add_row(str(number + 1), chosen, *figures, style="bold" if number == report["best"] else "")
+    screen.print(shown)
+    for name in ("best.yaml", "model.json", "tuning.json", "tuning.svg"):
+        screen.print(str(out / name), soft_wrap=True)
+
+
 def show_report(report: dict[str, Any]) -> None:
     """Print a report's table."""
     shown = Table("bank", "rows", "frauds", "AUC-PR alone", "consortium", "pooled", "sent")

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -22,10 +22,14 @@ from aggregator.config import AggregatorConfig
 from aggregator.server import AggregatorServer
 from bank_node.boosting import BoostingParameters
 from bank_node.champion import margins_of, train_champion
+from bank_node.checkpoint import TreeFile
 from bank_node.evaluation import rank_metrics
 from bank_node.federation import BankRows
-from bank_node.plan import RunPlan
+from bank_node.files import write_atomic
+from bank_node.plan import RunPlan, TuningPlan
+from bank_node.tuning import STATE, OnScore
 from protocol.errors import ConfigError, CrossbankError, LocalError, RunAborted
+from protocol.halving import total_trees
 from protocol.messages import RunSettings, RunView
 from protocol.run_state import Phase
 from simulator.consortium import (
@@ -183,12 +187,32 @@ def federate(
     on_progress: Progress | None = None,
     warm: bytes = b"",
     shards: int = 0,
+    tuning: TuningPlan | None = None,
+    on_score: OnScore | None = None,
+    resume: bool = False,
 ) -> tuple[dict[str, dict[str, Any]], dict[str, float]]:
-    """Each bank's result, and seconds by phase: the slowest bank's for each, and ``start`` for making processes."""
+    """Each bank's result, and seconds by phase: the slowest bank's for each, and ``start`` for making processes.
+
+    Args:
+        table: the cut table.
+        params: training parameters.
+        out: folder for the banks' files while they work.
+        mode: ``processes``, ``threads`` or ``plain``, see `train_consortium`.
+        alert_budget: share of rows for recall at budget.
+        on_progress: called with the run's view about five times a second.
+        warm: the model to go on from.
+        shards: spread each bank's rows over so many workers.
+        tuning: search among parameter sets; told of by `on_score` in plain mode.
+        on_score: see `bank_node.tuning`.
+        resume: plain mode only: go on with what an earlier call left in `out`, and leave it there.
+    """
     if shards and mode != "processes":
         raise ConfigError("shards need each bank in a process of its own")
     work = out.resolve() / "work"
-    shutil.rmtree(work, ignore_errors=True)
+    if resume and mode == "plain":
+        put_level(work, list(table.train))
+    else:
+        shutil.rmtree(work, ignore_errors=True)
     jobs = [
         BankJob(
             bank=bank,
@@ -200,12 +224,13 @@ def federate(
             validation=table.validation.get(bank),
             warm=warm,
             shards=shards,
+            tuning=tuning,
         )
         for bank in table.train
     ]
     started = perf_counter()
     if mode == "plain":
-        results = _run_plain(jobs, params, alert_budget)
+        results = _run_plain(jobs, params, alert_budget, on_score)
     elif mode == "threads":
         results = _run_threads(jobs, params, alert_budget, table.fingerprint, work)
     elif mode == "processes":
@@ -213,7 +238,8 @@ def federate(
     else:
         raise ValueError(f"unknown mode {mode}")
     seconds = _phases(results, perf_counter() - started)
-    shutil.rmtree(work, ignore_errors=True)
+    if not resume:
+        shutil.rmtree(work, ignore_errors=True)
     return results, seconds
 
 
@@ -262,26 +288,55 @@ def _phases(results: dict[str, dict[str, Any]], total: float) -> dict[str, float
 
 
 def _settings(jobs: list[BankJob], params: BoostingParameters, alert_budget: float, fingerprint: str) -> RunSettings:
-    plan = RunPlan(params=params.to_mapping(), alert_budget=alert_budget)
+    tuning = jobs[0].tuning
+    plan = RunPlan(params=params.to_mapping(), alert_budget=alert_budget, tuning=tuning)
     return RunSettings(
         title="simulated run",
         roster=tuple(job.bank for job in jobs),
         contract_fingerprint=fingerprint,
         parameters_json=plan.to_json(),
-        rounds=params.n_estimators,
+        rounds=total_trees(len(tuning.sets), tuning.rungs) if tuning else params.n_estimators,
         enrol_seconds=300,
         step_seconds=600,
         minimum_roster=min(3, len(jobs)),
     )
 
 
-def _run_plain(jobs: list[BankJob], params: BoostingParameters, alert_budget: float) -> dict[str, dict[str, Any]]:
+def put_level(work: Path, banks: Sequence[str]) -> None:
+    """Bring what banks left in their folders to where all of them had come, so that they can go on together."""
+    homes = [work / bank for bank in banks]
+    if any(not (home / "bins.npz").exists() for home in homes):
+        shutil.rmtree(work, ignore_errors=True)
+        return
+    states = {home: json.loads((home / STATE).read_bytes()) if (home / STATE).exists() else {} for home in homes}
+    least = min(len(state.get("known", [])) for state in states.values())
+    for home, state in states.items():
+        write_atomic(home / STATE, json.dumps({"known": state.get("known", [])[:least]}).encode())
+    for name in {path.name for home in homes for path in home.glob("set_*")}:
+        paths = [home / name / "trees.bin" for home in homes]
+        files = {path: TreeFile(path) for path in paths}
+        shortest = min(len(file.trees) for file in files.values())
+        for path, file in files.items():
+            file.close()
+            path.unlink()
+            again = TreeFile(path)
+            for tree in file.trees[:shortest]:
+                again.append(tree)
+            again.close()
+
+
+def _run_plain(
+    jobs: list[BankJob], params: BoostingParameters, alert_budget: float, on_score: OnScore | None
+) -> dict[str, dict[str, Any]]:
     consortium = PlainSums([job.bank for job in jobs])
 
     def one(job: BankJob) -> dict[str, Any]:
         try:
             job.folder.mkdir(parents=True, exist_ok=True)
-            return run_bank(job, params, alert_budget, consortium.seat(job.bank), lambda _: None)
+            seat, told = consortium.seat(job.bank), {}
+            if on_score is not None and job is jobs[0]:
+                told["on_score"] = on_score
+            return run_bank(job, params, alert_budget, seat, lambda _: None, tuning=job.tuning, **told)
         except BaseException:
             consortium.abort()
             raise

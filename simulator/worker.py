@@ -18,12 +18,13 @@ from bank_node.boosting.dask_rows import DaskShards
 from bank_node.boosting.row_files import write_rows
 from bank_node.client import BankClient
 from bank_node.config import AggregatorAddress, ShardsConfig
-from bank_node.federation import BankRows, Consortium, evaluate_model, train_model, vote
+from bank_node.federation import BankRows, Consortium, evaluate_model, vote
 from bank_node.files import write_atomic
 from bank_node.identity import Identity
-from bank_node.plan import RunPlan
+from bank_node.plan import RunPlan, TuningPlan
 from bank_node.session import RunSession
 from bank_node.shards import open_shards
+from bank_node.tuning import OnScore, train_or_tune
 from protocol.channel import TlsFiles
 from protocol.errors import LocalError
 from protocol.run_state import Phase
@@ -40,7 +41,7 @@ class BankJob:
     """What one simulated bank needs.
 
     ``warm`` is the model that the run goes on from, if it does; with ``shards`` the bank spreads its training rows over
-    so many Dask workers.
+    so many Dask workers. ``tuning`` is for the settings of a run; a bank's process has it from these.
     """
 
     bank: str
@@ -52,6 +53,7 @@ class BankJob:
     validation: BankRows | None = None
     warm: bytes = b""
     shards: int = 0
+    tuning: TuningPlan | None = None
 
 
 def save_job(job: BankJob) -> None:
@@ -100,21 +102,30 @@ def load_job(folder: Path, bank: str) -> BankJob:
 
 
 def run_bank(
-    job: BankJob, params: BoostingParameters, alert_budget: float, consortium: Consortium, log: Callable[[str], None]
+    job: BankJob,
+    params: BoostingParameters,
+    alert_budget: float,
+    consortium: Consortium,
+    log: Callable[[str], None],
+    *,
+    tuning: TuningPlan | None = None,
+    on_score: OnScore = lambda number, rung, score: None,
 ) -> dict[str, Any]:
-    """Train and evaluate over any consortium; the same code for every mode."""
+    """Train, or search among parameters, and evaluate over any consortium; the same code for every mode."""
     with _spread(job) as shards:
-        model = train_model(
+        model, found = train_or_tune(
             job.train,
             job.feature_names,
             job.grids,
             params,
+            tuning,
             consortium,
             job.folder,
             log,
             validation=job.validation,
             warm=job.warm,
             shards=shards,
+            on_score=on_score,
         )
     started = perf_counter()
     everyone, own = evaluate_model(model, job.test, alert_budget, consortium, log)
@@ -126,6 +137,7 @@ def run_bank(
         "frauds": int(job.train.labels.sum()),
         "consortium": everyone.to_mapping(),
         "own": own.to_mapping(),
+        "tuning": None if found is None else found.to_mapping(),
         "seconds": model.seconds | {"evaluation": perf_counter() - started},
     }
 
@@ -166,7 +178,7 @@ def run_job(
             session.exchange_keys()
             keying = perf_counter() - started
             watched, started = _Watched(session), process_time()
-            result = run_bank(job, plan.boosting, plan.alert_budget, watched, log)
+            result = run_bank(job, plan.boosting, plan.alert_budget, watched, log, tuning=plan.tuning)
             result["work"] = _work(session, watched, process_time() - started)
             result["bytes_sent"] = session.bytes_sent
             result["checking_seconds"] = session.checking_seconds

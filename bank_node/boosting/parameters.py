@@ -250,6 +250,11 @@ class BoostingParameters:
             values[target] = value
         return cls(**values)
 
+    @staticmethod
+    def names_of(mapping: Mapping[str, Any]) -> list[str]:
+        """The attributes that a mapping as `from_mapping` takes it sets, aliases resolved."""
+        return [_ALIASES.get(name, name) for name in mapping if name not in _FIXED]
+
     def to_mapping(self) -> dict[str, Any]:
         """Returns all parameters by their own names, as JSON-able values; `from_mapping` reads it back."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}

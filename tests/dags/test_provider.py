@@ -255,6 +255,7 @@ def test_open_run_merges_settings(operator_config: Path, client: _Client) -> Non
         "data_until": None,
         "params": {"max_depth": 3, "n_estimators": 7},
         "train_until": "2026-03-01",
+        "tuning": None,
         "validate_from": None,
         "weight_column": "",
     }
@@ -265,6 +266,10 @@ def test_banks_understand_the_announced_plan(operator_config: Path) -> None:
     from dags.provider.run_settings import run_settings
     from dags.settings import read_mapping
 
+    search = {"sets": [{"eta": 0.1}, {"eta": 0.3}, {}], "rungs": [4, 9]}
+    searching = run_settings(read_mapping(operator_config)["run"] | {"tuning": search})
+    assert searching.rounds == 3 * 4 + 2 * 5
+    assert RunPlan.from_json(searching.parameters_json).tuning.model_dump(mode="json") == search
     later = {"validate_from": "2026-02-10", "weight_column": "amount"}
     settings = run_settings(read_mapping(operator_config)["run"] | later)
     plan = RunPlan.from_json(settings.parameters_json)

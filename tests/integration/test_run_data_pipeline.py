@@ -1,6 +1,7 @@
 """A run's weights, validation rows and earlier model reach the pipeline: the model is that of the pooled rows."""
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,15 @@ from bank_node.boosting import read_booster, row_keys
 from bank_node.config import load_config
 from bank_node.federation import BankRows
 from bank_node.held_rows import held_rows
-from bank_node.plan import RunPlan
+from bank_node.plan import RunPlan, TuningPlan
+from bank_node.session import RunSession
 from bank_node.tables import feature_blocks, feature_rows
 from bank_node.training_rows import columns_of, labels_of, released_model, split_rows, weights_of
+from bank_node.tuning import STATE
+from bank_node.verification import verify_run
 from features import load_contract
 from protocol.errors import ConfigError, LocalError
+from protocol.halving import total_trees
 from simulator.generator import GeneratorSettings, generate
 from simulator.tables import SimulatedTable
 from simulator.training import federate
@@ -113,6 +118,49 @@ def test_the_banks_model_is_that_of_the_pooled_rows(node: Node, configs: dict[st
     assert 2 < len(trees) < 14, "it went on from the first, and stopped early"
     start = read_booster(warm).trees
     assert all((old.value == new.value).all() for old, new in zip(start, trees, strict=False))
+
+
+def test_a_run_searches_and_a_bank_that_stops_goes_on(
+    node: Node, configs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tuning = TuningPlan(sets=({"max_depth": 1, "eta": 0.01}, {"max_depth": 3, "eta": 0.5}), rungs=(2, 4))
+    plan = RunPlan(params={"max_bin": 16}, tuning=tuning, **DATES)
+    run = node.open(
+        contract_fingerprint=CONTRACT.fingerprint, parameters_json=plan.to_json(), rounds=total_trees(2, tuning.rungs)
+    )
+    whole, stopped = RunSession.secure_sum, []
+
+    def stopping(self: RunSession, step: str, vector: np.ndarray, **options: Any) -> np.ndarray:
+        if self.bank == BANKS[1] and step in ("train/2/rung", "train/5/0") and step not in stopped:
+            stopped.append(step)
+            raise OSError("stopped")
+        return whole(self, step, vector, **options)
+
+    monkeypatch.setattr(RunSession, "secure_sum", stopping)
+
+    def take_part(bank: str) -> dict[str, Any]:
+        while True:
+            try:
+                result = pipeline.train(configs[bank], run, log=lambda _: None)
+                break
+            except OSError:
+                continue
+        pipeline.evaluate(configs[bank], run, log=lambda _: None)
+        return result | pipeline.register(configs[bank], run, log=lambda _: None)
+
+    results = in_parallel(BANKS, take_part)
+    assert stopped == ["train/2/rung", "train/5/0"]
+    assert len({result["model_sha256"] for result in results.values()}) == 1
+    config = load_config(configs[BANKS[1]])
+    found = [json.loads((load_config(path).run_dir(run) / STATE).read_text()) for path in configs.values()]
+    assert found[0] == found[1] == found[2]
+    scores = [each["scores"] for each in found[0]["sets"]]
+    assert found[0]["best"] == scores.index(max(scores, key=len))
+    assert results[BANKS[0]]["params"]["max_depth"] == tuning.sets[found[0]["best"]]["max_depth"]
+    assert results[BANKS[0]]["trees"] == 4
+    assert len(read_booster((config.registry / "current.json").read_bytes()).trees) == 4
+    findings = verify_run(config.run_dir(run), run, config.bank_id, config.aggregator.ca)
+    assert not [finding.wrong for finding in findings if finding.wrong]
 
 
 def test_a_bank_without_the_model_says_so_before_it_joins(node: Node, configs: dict[str, Path]) -> None:

@@ -1,0 +1,315 @@
+"""Hyper-parameter search in one run: successive halving over parameter sets, judged on all banks' validation rows.
+
+All banks train the sets in the same order, each going on from its own trees, and drop the worse half at each rung. The
+metrics are secure sums, so all drop the same sets. Training itself is `train_model`'s: a set's trees are a stretch of
+the run's boosting rounds, and this module only renames them. See docs/tuning.md.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bank_node.boosting import BoostingParameters, RowError
+from bank_node.boosting.dask_rows import DaskShards
+from bank_node.federation import (
+    BankRows,
+    Beginning,
+    Consortium,
+    FederatedModel,
+    Log,
+    train_model,
+    whatever_the_roster,
+)
+from bank_node.files import write_atomic
+from bank_node.plan import TuningPlan
+from bank_node.validation import ValidationJudge
+from protocol.halving import sets_at_rungs
+from protocol.run_state import Phase
+
+__all__ = ["STATE", "TuningResult", "train_or_tune", "tune_model", "tuned_parameters"]
+
+#: A run's scores so far, and at its end the result, in its folder.
+STATE = "tuning.json"
+
+OnScore = Callable[[int, int, float], None]
+"""Told a set's number, the rung's number and its score, as they come."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TuningResult:
+    """What a search found.
+
+    Attributes:
+        metric: what the scores are, the higher the better: ``aucpr``, or ``logloss`` with its sign turned.
+        rungs: trees at each rung.
+        sets: each set's own parameters.
+        scores: of each set at the rungs that it reached.
+        best: number of the best set.
+    """
+
+    metric: str
+    rungs: tuple[int, ...]
+    sets: tuple[dict[str, Any], ...]
+    scores: tuple[tuple[float, ...], ...]
+    best: int
+
+    def to_mapping(self) -> dict[str, Any]:
+        """A plain mapping."""
+        return {
+            "metric": self.metric,
+            "rungs": list(self.rungs),
+            "sets": [
+                {"params": params, "scores": list(scores)}
+                for params, scores in zip(self.sets, self.scores, strict=True)
+            ],
+            "best": self.best,
+        }
+
+
+class _Stretch:
+    """The consortium as the training of one set sees it: its trees are numbered from 0, the run's rounds go on."""
+
+    def __init__(
+        self, consortium: Consortium, *, grown: int, rounds: int, target: int, begins: str, final: bool = False
+    ) -> None:
+        """A stretch of rounds.
+
+        Args:
+            consortium: the real one.
+            grown: trees that the set has when it begins.
+            rounds: rounds of the run before it.
+            target: trees that the set has when it ends.
+            begins: the point up to which all is agreed when it begins.
+            final: whether it ends the training phase.
+        """
+        self._consortium, self._shift, self._begins, self._final = consortium, rounds - grown, begins, final
+        self._first, self._last = f"train/{grown}" if grown else "bins", f"train/{target}"
+
+    @property
+    def bank(self) -> str:
+        """Our id."""
+        return self._consortium.bank
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """The banks in the run now."""
+        return self._consortium.members
+
+    def secure_sum(
+        self, step: str, vector: npt.NDArray[np.int64], *, bound: int | None = None
+    ) -> npt.NDArray[np.int64]:
+        """The sum, under the run's number of the round."""
+        return self._consortium.secure_sum(self._renamed(step), vector, bound=bound)
+
+    def commit(self, name: str, digest: str) -> None:
+        """Note a point to go on from."""
+        if name != "model" or self._final:
+            self._consortium.commit(self._renamed(name), digest)
+
+    def rewind(self, name: str) -> None:
+        """Go back to one; behind the stretch's last tree there is nothing to repeat."""
+        if name == self._first:
+            self._consortium.rewind(self._begins)
+        elif name != self._last:
+            self._consortium.rewind(self._renamed(name))
+
+    def adopt_roster(self) -> None:
+        """Take the smaller roster."""
+        self._consortium.adopt_roster()
+
+    def report(self, phase: Phase, digest: str, *, metrics_json: str = "", detail: str = "") -> None:
+        """End a phase, the training phase at the end only."""
+        if phase is not Phase.TRAINING or self._final:
+            self._consortium.report(phase, digest, metrics_json=metrics_json, detail=detail)
+
+    def reported(self, phase: Phase) -> bool:
+        """Whether a phase has ended."""
+        return self._consortium.reported(phase)
+
+    def _renamed(self, name: str) -> str:
+        parts = name.split("/")
+        if parts[0] != "train":
+            return name
+        return "/".join([parts[0], str(int(parts[1]) + self._shift), *parts[2:]])
+
+
+def tune_model(
+    rows: BankRows,
+    feature_names: Sequence[str],
+    grids: Sequence[npt.NDArray[np.float64]],
+    params: BoostingParameters,
+    tuning: TuningPlan,
+    consortium: Consortium,
+    run_dir: Path,
+    log: Log,
+    *,
+    beginning: Beginning = Beginning(),  # noqa: B008  frozen
+    validation: BankRows | None = None,
+    shards: DaskShards | None = None,
+    on_score: OnScore = lambda number, rung, score: None,
+) -> tuple[FederatedModel, TuningResult]:
+    """Train the sets by halving and agree on the best one's model; goes on from what `run_dir` holds.
+
+    Args:
+        rows: the bank's own, may be none.
+        feature_names: names of the columns.
+        grids: the fine grid of each feature.
+        params: what all sets have in common.
+        tuning: the sets and the rungs.
+        consortium: the other banks.
+        run_dir: where the run's files are kept; each set has a folder in it.
+        log: told of progress.
+        beginning: see `train_model`.
+        validation: this bank's rows that judge, may be none as long as the banks together have both kinds of label.
+        shards: see `train_model`.
+        on_score: told each score.
+
+    Returns:
+        The best set's model, byte-identical at every bank, and the search's result.
+
+    Raises:
+        RowError: the validation rows of all banks lack one kind of label.
+    """
+    sets = tuning.parameters(params)
+    judging = validation or BankRows(columns=rows.columns[:0], labels=rows.labels[:0])
+    state = run_dir / STATE
+    known: list[float] = json.loads(state.read_bytes())["known"] if state.exists() else []
+
+    def trained(number: int, target: int, *, final: bool = False) -> FederatedModel:
+        folder = run_dir / f"set_{number}"
+        folder.mkdir(parents=True, exist_ok=True)
+        _copy(("bins.npz", "turns.json"), run_dir, folder)
+        model = train_model(
+            rows,
+            feature_names,
+            grids,
+            replace(sets[number], n_estimators=target),
+            _Stretch(
+                consortium,
+                grown=grown[number],
+                rounds=rounds,
+                target=target,
+                begins=f"score/{place}" if place else "bins",
+                final=final,
+            ),
+            folder,
+            lambda text: log(f"set {number + 1} of {len(sets)}: {text}"),
+            beginning=beginning,
+            validation=validation,
+            shards=shards,
+        )
+        _copy(("bins.npz", "turns.json"), folder, run_dir)
+        return model
+
+    def judged(model: FederatedModel, rounds: int) -> float:
+        margins = model.margins(judging.columns)
+        judge = ValidationJudge(judging.columns, judging.labels, margins, params.eval_metric, consortium.secure_sum)
+
+        def measured() -> float:
+            consortium.rewind(f"train/{rounds}")
+            return judge.measure(f"train/{rounds}/rung")
+
+        score = whatever_the_roster(consortium, measured, log)
+        if np.isnan(score):
+            raise RowError("the validation rows of all banks together need both frauds and others")
+        # All banks must have the same score; the next step's states show it.
+        consortium.commit(f"score/{place + 1}", hashlib.sha256(score.hex().encode()).hexdigest())
+        return score
+
+    scores: list[list[float]] = [[] for _ in sets]
+    grown, rounds, place = [0] * len(sets), 0, 0
+    ranked = list(range(len(sets)))
+    for rung, (target, left) in enumerate(zip(tuning.rungs, sets_at_rungs(len(sets), tuning.rungs), strict=True)):
+        ranked = sorted(ranked[:left])
+        for number in ranked:
+            end = rounds + target - grown[number]
+            if place == len(known):
+                model = trained(number, target)
+                known.append(judged(model, end))
+                write_atomic(state, json.dumps({"known": known}).encode())
+            scores[number].append(known[place])
+            on_score(number, rung, known[place])
+            grown[number], rounds, place = target, end, place + 1
+        ranked.sort(key=lambda number: (-scores[number][-1], number))
+        log(f"rung {rung + 1} of {len(tuning.rungs)}, {target} trees: set {ranked[0] + 1} leads")
+    best = ranked[0]
+    model = trained(best, tuning.rungs[-1], final=True)
+    write_atomic(run_dir / "model.json", model.model_json)
+    result = TuningResult(
+        metric=params.eval_metric,
+        rungs=tuple(tuning.rungs),
+        sets=tuple(tuning.sets),
+        scores=tuple(tuple(each) for each in scores),
+        best=best,
+    )
+    write_atomic(state, json.dumps({"known": known} | result.to_mapping(), indent=2).encode())
+    log(f"set {best + 1} of {len(sets)} is the best: {json.dumps(tuning.sets[best])}")
+    return model, result
+
+
+def train_or_tune(
+    rows: BankRows,
+    feature_names: Sequence[str],
+    grids: Sequence[npt.NDArray[np.float64]],
+    params: BoostingParameters,
+    tuning: TuningPlan | None,
+    consortium: Consortium,
+    run_dir: Path,
+    log: Log,
+    *,
+    beginning: Beginning = Beginning(),  # noqa: B008  frozen
+    validation: BankRows | None = None,
+    warm: bytes = b"",
+    shards: DaskShards | None = None,
+    on_score: OnScore = lambda number, rung, score: None,
+) -> tuple[FederatedModel, TuningResult | None]:
+    """`train_model`, or `tune_model` where the run's plan has a search."""
+    if tuning is None:
+        model = train_model(
+            rows,
+            feature_names,
+            grids,
+            params,
+            consortium,
+            run_dir,
+            log,
+            beginning=beginning,
+            validation=validation,
+            warm=warm,
+            shards=shards,
+        )
+        return model, None
+    return tune_model(
+        rows,
+        feature_names,
+        grids,
+        params,
+        tuning,
+        consortium,
+        run_dir,
+        log,
+        beginning=beginning,
+        validation=validation,
+        shards=shards,
+        on_score=on_score,
+    )
+
+
+def tuned_parameters(run_dir: Path, params: BoostingParameters, tuning: TuningPlan | None) -> BoostingParameters:
+    """The parameters of a run's model: the best set's where it searched."""
+    if tuning is None:
+        return params
+    best = json.loads((run_dir / STATE).read_bytes())["best"]
+    return replace(tuning.parameters(params)[best], n_estimators=tuning.rungs[-1])
+
+
+def _copy(names: Sequence[str], source: Path, target: Path) -> None:
+    for name in names:
+        if (source / name).exists() and not (target / name).exists():
+            write_atomic(target / name, (source / name).read_bytes())
