@@ -102,6 +102,9 @@ class BankConfig(_Strict):
     events: Annotated[Annotated[Path, Tag(_PATH)] | Annotated[BankTable, Tag(_TABLE)], Discriminator(_form)] = Field(
         description="the bank's payments: a file or a folder of them, or a table or view of a database"
     )
+    labels: Annotated[Annotated[Path, Tag(_PATH)] | Annotated[BankTable, Tag(_TABLE)], Discriminator(_form)] | None = (
+        Field(None, description="labels that come beside the payments, as a case-management export; null if none do")
+    )
     work_dir: Path = Field(description="where features, runs, models and alerts go")
     contract: Path | None = Field(None, description="the data contract; null for the packaged one")
     older_contracts: tuple[Path, ...] = Field(
@@ -200,9 +203,8 @@ def load_config(path: Path) -> BankConfig:
     node = config.aggregator
     return config.model_copy(
         update={
-            "events": _table_from(base, config.events)
-            if isinstance(config.events, BankTable)
-            else base / config.events,
+            "events": _source_from(base, config.events),
+            "labels": None if config.labels is None else _source_from(base, config.labels),
             "work_dir": (base / config.work_dir).resolve(),
             "older_contracts": tuple(base / path for path in config.older_contracts),
             **{
@@ -229,8 +231,10 @@ def load_config(path: Path) -> BankConfig:
     )
 
 
-def _table_from(base: Path, table: BankTable) -> BankTable:
+def _source_from(base: Path, source: Path | BankTable) -> Path | BankTable:
     """A Spark table's folder of Parquet files is relative to the file, as all paths; an address (s3a://) is not."""
-    if table.parquet is None or "://" in table.parquet:
-        return table
-    return table.model_copy(update={"parquet": str(base / table.parquet)})
+    if isinstance(source, Path):
+        return base / source
+    if source.parquet is None or "://" in source.parquet:
+        return source
+    return source.model_copy(update={"parquet": str(base / source.parquet)})

@@ -49,7 +49,13 @@ def extract(config_path: Path | str, *, log: Log = logger.info) -> dict[str, Any
     log(f"bank {config.bank_id}: extracting features by contract {contract.name} {contract.version}")
     key, shared_key = identifier_keys(config)
     done = extract_days(
-        contract, config.events, FeatureStore(config.store_dir), key=key, shared_key=shared_key, mapping=mapping
+        contract,
+        config.events,
+        FeatureStore(config.store_dir),
+        key=key,
+        shared_key=shared_key,
+        mapping=mapping,
+        labels=config.labels,
     )
     link_noted(config, shared_key)
     quarantined = {f"{column or 'line'}: {reason}": count for (column, reason), count in done.quarantined.items()}
@@ -57,6 +63,12 @@ def extract(config_path: Path | str, *, log: Log = logger.info) -> dict[str, Any
         f"{len(done.taken)} files read; of {done.rows} rows {done.stored} kept, {done.repeated} repeated, "
         f"{sum(quarantined.values())} quarantined; {len(done.built)} days built, {len(done.relabelled)} relabelled"
     )
+    if config.labels is not None:
+        bad = sum(done.labels.quarantined.values())
+        log(
+            f"labels: of {done.labels.rows} rows {done.labels.applied} applied, {done.labels.waiting} wait for their "
+            f"payment, {done.labels.repeated} repeated, {bad} quarantined"
+        )
     log(f"{done.feature_rows} rows, {done.frauds} known frauds, {perf_counter() - started:.1f} s")
     return {
         "rows": done.feature_rows,
@@ -68,6 +80,13 @@ def extract(config_path: Path | str, *, log: Log = logger.info) -> dict[str, Any
             "repeated": done.repeated,
             "purged": done.purged,
             "quarantined": quarantined,
+        },
+        "labels": {
+            "read": done.labels.rows,
+            "applied": done.labels.applied,
+            "waiting": done.labels.waiting,
+            "repeated": done.labels.repeated,
+            "quarantined": {f"{column}: {reason}": n for (column, reason), n in done.labels.quarantined.items()},
         },
         "days": {"built": len(done.built), "relabelled": len(done.relabelled)},
     }

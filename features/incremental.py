@@ -10,14 +10,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from features.building import BLOCK_ROWS, build_days
 from features.contract import DataContract
 from features.engines import BankTable
 from features.errors import DataError, EmptyTableError
 from features.identifiers import IdentifierKey
-from features.intake import Intake, Step, take_in
+from features.intake import Intake, Step, take_in, take_in_labels
+from features.labels import LabelCounts, is_label_entry
 from features.mapping import Mapping, identity_mapping
 from features.merging import merge_days
 from features.purging import Affected, affected, apply_purges, load_purged, save_purged
@@ -44,6 +45,7 @@ class Extraction:
         stored: how many of them are in the events.
         purged: how many of them were purged.
         feature_rows, frauds: outgoing payments, which have features, and how many of them are known to be fraud.
+        labels: what the label source holds, if there is one.
     """
 
     taken: tuple[str, ...] = ()
@@ -57,6 +59,7 @@ class Extraction:
     purged: int = 0
     feature_rows: int = 0
     frauds: int = 0
+    labels: LabelCounts = field(default_factory=LabelCounts)
 
 
 def extract_days(
@@ -67,6 +70,7 @@ def extract_days(
     key: IdentifierKey,
     shared_key: IdentifierKey | None = None,
     mapping: Mapping | None = None,
+    labels: Path | str | BankTable | None = None,
     threads: int | None = None,
     block_rows: int = BLOCK_ROWS,
     before_step: Step = lambda name: None,
@@ -77,6 +81,7 @@ def extract_days(
         key: for identifiers. Another key than before makes everything anew.
         shared_key: the consortium's key for identifiers, or None; see `features.identifiers.SHARED`.
         mapping: the bank's; None when its columns are the contract's.
+        labels: a source of labels beside the payments, see `features.labels`; None if there is none.
         before_step: called with a step's name before it writes; tests crash there.
 
     Raises:
@@ -87,6 +92,8 @@ def extract_days(
     with store.locked():
         taken = take_in(intake, source if isinstance(source, BankTable) else Path(source), store, before_step)
         apply_purges(store, load_purged(store))
+        cases = Path(labels) if isinstance(labels, str) else labels
+        taken += take_in_labels(intake, cases, store, before_step)
         entries = store.entries().values()
         if not any(entry["days"] or entry["purged"] for entry in entries):
             raise EmptyTableError(f"{source} has no row.")
@@ -136,15 +143,13 @@ def _brought_up_to_date(
     before_step: Step,
 ) -> Extraction:
     """Merge and build what the intake asks for, and say what the store now holds."""
-    merged = merge_days(store, contract.label.delay_days, threads, before_step)
+    merged, verdicts = merge_days(store, contract.label.delay_days, threads, before_step)
     built, relabelled = build_days(contract, store, threads, block_rows, before_step)
-    entries = store.entries().values()
+    every = store.entries()
+    entries = [entry for name, entry in every.items() if not is_label_entry(name)]
+    cases = [entry for name, entry in every.items() if is_label_entry(name)]
     facts = [store.facts(store.partition("events", day)) for day in store.days("events")]
     made = [store.facts(store.partition("features", day)) for day in store.days("features")]
-    quarantined: dict[tuple[str, str], int] = {}
-    for entry in entries:
-        for column, reason, count in entry["quarantined"]:
-            quarantined[column, reason] = quarantined.get((column, reason), 0) + count
     logger.info(
         "%d files read, %d days merged, %d built, %d relabelled", len(taken), len(merged), len(built), len(relabelled)
     )
@@ -154,13 +159,30 @@ def _brought_up_to_date(
         built=tuple(built),
         relabelled=tuple(relabelled),
         rows=sum(entry["rows"] for entry in entries),
-        quarantined=quarantined,
+        quarantined=_added_up(entries),
         repeated=sum(each["repeated"] for each in facts),
         stored=sum(each["rows"] for each in facts),
         purged=sum(entry["purged"] for entry in entries),
         feature_rows=sum(each["rows"] for each in made),
         frauds=sum(each["frauds"] for each in made),
+        labels=LabelCounts(
+            rows=sum(entry["rows"] for entry in cases),
+            quarantined=_added_up(cases),
+            repeated=sum(entry["labels"] for entry in cases) - verdicts.payments,
+            applied=verdicts.applied,
+            # Of payments that are not there, or were purged.
+            waiting=verdicts.payments - verdicts.applied + sum(entry["purged"] for entry in cases),
+        ),
     )
+
+
+def _added_up(entries: Iterable[dict[str, Any]]) -> dict[tuple[str, str], int]:
+    """Quarantined rows by column and reason."""
+    found: dict[tuple[str, str], int] = {}
+    for entry in entries:
+        for column, reason, count in entry["quarantined"]:
+            found[column, reason] = found.get((column, reason), 0) + count
+    return found
 
 
 def read_features(

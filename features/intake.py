@@ -7,7 +7,7 @@ on it.
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,8 +17,9 @@ from features.contract import DataContract
 from features.engines import BankTable
 from features.errors import DataError, SourceError
 from features.identifiers import IdentifierKey
+from features.labels import LABEL_FILE, PREFIX, is_label_entry, of_known_payments
 from features.mapping import Mapping
-from features.normalise import normalised
+from features.normalise import Normalised, normalised, normalised_labels
 from features.purging import Purged, load_purged, without_purged
 from features.sources import engine, source_files
 from features.store import FeatureStore, content_digest, digest_of
@@ -27,7 +28,7 @@ from features.table_days import SourceItem, table_days
 if TYPE_CHECKING:
     from ibis.backends.duckdb import Backend
 
-__all__ = ["Intake", "Step", "take_in"]
+__all__ = ["Intake", "Step", "take_in", "take_in_labels"]
 
 _FORMAT = 2
 """Grows when the same file would become other rows than before: then everything is taken in anew."""
@@ -60,7 +61,7 @@ class Intake:
             [column.model_dump(mode="json") for column in contract.columns],
             {name: list(words) for name, words in contract.vocabularies.items()},
             contract.currency,
-            mapping.model_dump(mode="json"),
+            mapping.model_dump(mode="json", exclude={"labels"}),
             digest_of(rates.read_bytes().hex()) if rates is not None and rates.exists() else "",
             self.key.fingerprint,
             self.shared_key.fingerprint if self.shared_key else "",
@@ -80,7 +81,37 @@ def take_in(intake: Intake, source: Path | BankTable, store: FeatureStore, befor
         else nullcontext(_file_items(source))
     )
     with found as items:
-        return _take_in(intake, items, store, before_step)
+        return _take_in(intake, items, store, before_step, "", intake.rules, _one_file)
+
+
+def take_in_labels(
+    intake: Intake, source: Path | BankTable | None, store: FeatureStore, before_step: Step
+) -> list[str]:
+    """The same for the source of labels, after the payments; None forgets the labels of a source of before.
+
+    Raises:
+        SourceError: as `take_in`.
+    """
+    found: AbstractContextManager[list[SourceItem]]
+    if isinstance(source, BankTable):
+        found = table_days(source, intake.mapping, intake.contract, labels=True)
+    else:
+        found = nullcontext([] if source is None else _file_items(source))
+    rules = digest_of(
+        _FORMAT,
+        intake.contract.column("is_fraud").model_dump(mode="json"),
+        intake.contract.column("label_time").model_dump(mode="json"),
+        intake.mapping.labels.model_dump(mode="json"),
+        intake.key.fingerprint,
+        # Once something was purged, which labels may be kept depends on the payments that are there.
+        _payments_digest(store) if load_purged(store).digest else "",
+    )
+    with found as items:
+        return _take_in(intake, items, store, before_step, PREFIX, rules, _one_label_file)
+
+
+def _payments_digest(store: FeatureStore) -> str:
+    return digest_of([[name, entry["days"]] for name, entry in store.entries().items() if not is_label_entry(name)])
 
 
 def _file_items(source: Path) -> list[SourceItem]:
@@ -98,27 +129,32 @@ def _as_it_is(file: Path) -> Iterator[Path]:
     yield file
 
 
-def _take_in(intake: Intake, items: Sequence[SourceItem], store: FeatureStore, before_step: Step) -> list[str]:
-    known = store.entries()
-    for name in sorted(known.keys() - {item.name for item in items}):
+def _take_in(
+    intake: Intake,
+    items: Sequence[SourceItem],
+    store: FeatureStore,
+    before_step: Step,
+    prefix: str,
+    rules: str,
+    fill: Callable[..., dict[str, Any]],
+) -> list[str]:
+    known = {name: entry for name, entry in store.entries().items() if is_label_entry(name) == bool(prefix)}
+    for name in sorted(known.keys() - {prefix + item.name for item in items}):
         before_step(f"forget {name}")
         store.drop_intake(name)
-    rules = intake.rules
     purged = load_purged(store)
     purged.check(intake.key)
     taken: list[str] = []
     refused: list[str] = []
     with engine(intake.threads) as connection:
         for item in items:
-            name, stamp = item.name, digest_of(rules, *item.state)
+            name, stamp = prefix + item.name, digest_of(rules, *item.state)
             if known.get(name, {}).get("stamp") == stamp:
                 continue
             before_step(f"take in {name}")
             try:
                 with store.new_intake(name) as folder, item.opened() as file:
-                    entry = {"source": name, "stamp": stamp} | _one_file(
-                        intake, connection, file, folder, store, purged
-                    )
+                    entry = {"source": name, "stamp": stamp} | fill(intake, connection, file, folder, store, purged)
                     (folder / "entry.json").write_text(json.dumps(entry))
                 taken.append(name)
             except DataError as error:
@@ -142,7 +178,7 @@ def _one_file(
     days: dict[str, tuple[str, int]] = {}
     gone = 0
     con = connection.con
-    good, bad = made.good.get_name(), made.bad.get_name()
+    good = made.good.get_name()
     for day, text in con.execute(
         f"SELECT DISTINCT event_time::DATE d, strftime(d, '%Y-%m-%d') FROM {good} ORDER BY 1"
     ).fetchall():
@@ -154,17 +190,50 @@ def _one_file(
             continue
         store.write(folder / f"{text}.parquet", rows, {})
         days[text] = (content_digest(rows), len(rows))
-    store.write(folder / "quarantine.parquet", con.sql(f"SELECT * FROM {bad} ORDER BY row_").to_arrow_table(), {})
-    counts = con.execute(f"SELECT column_, reason_, count(*) FROM {bad} GROUP BY ALL ORDER BY ALL").fetchall()
-    quarantined = [[column, reason, int(count)] for column, reason, count in counts]
-    quarantined += [["", reason, count] for reason, count in sorted(made.unreadable.items())]
+    quarantined = _quarantined(connection, made, folder, store)
     found = sum(count for _, count in days.values())
     if made.rows != gone + found + sum(count for *_, count in quarantined):
         raise SourceError(f"File {file} changed while it was read: its rows don't add up.")
     if made.rows and not found and not gone:
-        reasons = "; ".join(f"column {column}: {reason}, {count} rows" for column, reason, count in quarantined[:5])
-        raise SourceError(f"File {file} has {made.rows} rows and none is good: {reasons}.")
+        raise SourceError(f"File {file} has {made.rows} rows and none is good: {_words(quarantined)}.")
     return {"rows": made.rows, "quarantined": quarantined, "days": days, "purges": purged.digest, "purged": gone}
+
+
+def _one_label_file(
+    intake: Intake, connection: "Backend", file: Path, folder: Path, store: FeatureStore, purged: Purged
+) -> dict[str, Any]:
+    """The same for labels: one file of them, and no day of its own."""
+    made = normalised_labels(connection, file, intake.contract, intake.mapping, intake.key)
+    con = connection.con
+    rows = con.sql(f"SELECT * FROM {made.good.get_name()} ORDER BY row_").to_arrow_table()
+    kept = of_known_payments(connection, store, store.entries(), rows) if purged.digest else rows
+    store.write(folder / LABEL_FILE, kept, {})
+    quarantined = _quarantined(connection, made, folder, store)
+    if made.rows != len(rows) + sum(count for *_, count in quarantined):
+        raise SourceError(f"File {file} changed while it was read: its rows don't add up.")
+    if made.rows and not len(rows):
+        raise SourceError(f"File {file} has {made.rows} labels and none is good: {_words(quarantined)}.")
+    return {
+        "rows": made.rows,
+        "quarantined": [[f"labels.{column}" if column else "labels", reason, n] for column, reason, n in quarantined],
+        "days": {},
+        "labels": len(kept),
+        "purges": purged.digest,
+        "purged": len(rows) - len(kept),
+    }
+
+
+def _quarantined(connection: "Backend", made: Normalised, folder: Path, store: FeatureStore) -> list[list[Any]]:
+    """Write the quarantine; its counts by column and reason, with those of lines that could not be told apart."""
+    con, bad = connection.con, made.bad.get_name()
+    store.write(folder / "quarantine.parquet", con.sql(f"SELECT * FROM {bad} ORDER BY row_").to_arrow_table(), {})
+    counts = con.execute(f"SELECT column_, reason_, count(*) FROM {bad} GROUP BY ALL ORDER BY ALL").fetchall()
+    found = [[column, reason, int(count)] for column, reason, count in counts]
+    return found + [["", reason, count] for reason, count in sorted(made.unreadable.items())]
+
+
+def _words(quarantined: Sequence[Sequence[Any]]) -> str:
+    return "; ".join(f"column {column}: {reason}, {count} rows" for column, reason, count in quarantined[:5])
 
 
 def _forget_tables(connection: "Backend") -> None:

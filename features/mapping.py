@@ -15,7 +15,15 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError,
 from features.contract import CANONICAL_COLUMNS, OPTIONAL_COLUMNS, DataContract, StrictLoader, places
 from features.errors import MappingError
 
-__all__ = ["ColumnMapping", "CsvFormat", "CurrencyMapping", "Mapping", "identity_mapping", "load_mapping"]
+__all__ = [
+    "ColumnMapping",
+    "CsvFormat",
+    "CurrencyMapping",
+    "LabelMapping",
+    "Mapping",
+    "identity_mapping",
+    "load_mapping",
+]
 
 MAX_MAPPING_BYTES = 1_000_000
 
@@ -119,12 +127,37 @@ class CsvFormat(_Model):
     encoding: Literal["utf-8", "latin-1", "utf-16"] = "utf-8"
 
 
+class LabelMapping(_Model):
+    """How the rows of a label source are read: one a decision, beside the payments (see `features.labels`).
+
+    Attributes:
+        columns: ``payment_id`` and ``is_fraud``, and ``label_time`` (when it was decided) if the source tells it.
+        version_column: of two decisions on one payment the larger wins; without it the one in a file of a later name.
+    """
+
+    columns: dict[str, ColumnMapping] = {
+        name: ColumnMapping.model_validate({"from": name}) for name in ("payment_id", "is_fraud", "label_time")
+    }
+    version_column: _Text | None = None
+    csv: CsvFormat = CsvFormat()
+
+    @model_validator(mode="after")
+    def _known(self) -> "LabelMapping":
+        wanted = {"payment_id", "is_fraud"}
+        if not wanted <= self.columns.keys() or not self.columns.keys() <= wanted | {"label_time"}:
+            raise ValueError("labels are payment_id and is_fraud, and label_time if it is known")
+        if any(self.columns[name].absent for name in wanted):
+            raise ValueError("a label without its payment or its verdict is none")
+        return self
+
+
 class Mapping(_Model):
     """A whole mapping; make one with `load_mapping`, `identity_mapping` or ``Mapping.model_validate``.
 
     Attributes:
         version_column: the bank's column that grows when it corrects a row; the largest wins, in the column's own
             order. Without it a row in a file of a later name replaces the same payment in an earlier one.
+        labels: how a label source is read, where the configuration names one.
         own_agents: the bank's own BICs, by which ISO 20022 messages tell outgoing from incoming.
         confirmed: set by the human who read a drafted mapping; a draft is not used.
     """
@@ -134,6 +167,7 @@ class Mapping(_Model):
     currency: CurrencyMapping | None = None
     version_column: _Text | None = None
     csv: CsvFormat = CsvFormat()
+    labels: LabelMapping = LabelMapping()
     own_agents: tuple[Annotated[str, Field(pattern=r"^[A-Z0-9]{8}([A-Z0-9]{3})?$")], ...] = ()
     confirmed: bool = True
 

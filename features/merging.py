@@ -3,7 +3,8 @@
 Of rows with the same payment and direction the newest counts: by the bank's version column, else by file name, else
 by row. A correction may move a payment to another day. The newest label counts on its own: a row that brings no label
 doesn't take one away, since labels come late, often in a file that corrects nothing else; where the correction made
-the payment later than its label, the label is known from the payment's time on.
+the payment later than its label, the label is known from the payment's time on. Where the bank has a source of labels
+beside the payments, its verdict counts before theirs (`features.labels`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from features.identifiers import SHARED
 from features.intake import Step
+from features.labels import Verdicts, load_verdicts
 from features.sources import engine
 from features.store import FeatureStore, content_digest, digest_of
 
@@ -48,8 +50,10 @@ class _Moved:
         return [self.payment, self.direction, day == self.kept, self.is_fraud, self.label_time]
 
 
-def merge_days(store: FeatureStore, delay_days: int, threads: int | None, before_step: Step) -> list[date]:
-    """Bring ``events`` up to date with the intake; returns the days that were written."""
+def merge_days(
+    store: FeatureStore, delay_days: int, threads: int | None, before_step: Step
+) -> tuple[list[date], Verdicts]:
+    """Bring ``events`` up to date with the intake; returns the days that were written, and the label source's part."""
     entries = store.entries()
     by_day: dict[str, list[str]] = {}
     for name, entry in sorted(entries.items()):
@@ -62,6 +66,7 @@ def merge_days(store: FeatureStore, delay_days: int, threads: int | None, before
             store.partition("events", gone).unlink()
     merged: list[date] = []
     with engine(threads) as connection:
+        verdicts = load_verdicts(connection, store, entries)
         moved: dict[str, list[_Moved]] = {}
         for each in _moved(connection, store, entries):
             for day in each.days:
@@ -73,6 +78,7 @@ def merge_days(store: FeatureStore, delay_days: int, threads: int | None, before
                 delay_days,
                 [[name, entries[name]["days"][text][0]] for name in names],
                 [each.digest_at(text) for each in movers],
+                *([verdicts.digests[text]] if text in verdicts.digests else []),
             )
             path = store.partition("events", date.fromisoformat(text))
             if store.facts(path).get("inputs") == inputs:
@@ -82,7 +88,7 @@ def merge_days(store: FeatureStore, delay_days: int, threads: int | None, before
             given = sum(entries[name]["days"][text][1] for name in names)
             store.write(path, rows, _facts(rows, inputs, delay_days) | {"repeated": given - len(rows)})
             merged.append(date.fromisoformat(text))
-    return merged
+    return merged, verdicts
 
 
 def _facts(rows: "pyarrow.Table", inputs: str, delay_days: int) -> dict[str, Any]:
@@ -165,11 +171,14 @@ def _newest(connection: "Backend", files: Sequence[Path], day: str, movers: Sequ
                CASE WHEN fraud_ IS NULL OR time_ IS NULL THEN NULL ELSE greatest(time_, event_time) END AS label_time
         FROM (
             SELECT * EXCLUDE (filename, place_, day_, version_, row_, label_, is_fraud, label_time, stays,
-                              moved_fraud, moved_time),
-                   CASE WHEN stays IS NULL THEN label_.fraud ELSE moved_fraud END AS fraud_,
-                   CASE WHEN stays IS NULL THEN label_.time ELSE moved_time END AS time_
+                              moved_fraud, moved_time, verdict, verdict_time),
+                   CASE WHEN direction = 'out' AND verdict IS NOT NULL THEN verdict
+                        WHEN stays IS NULL THEN label_.fraud ELSE moved_fraud END AS fraud_,
+                   CASE WHEN direction = 'out' AND verdict IS NOT NULL THEN verdict_time
+                        WHEN stays IS NULL THEN label_.time ELSE moved_time END AS time_
             FROM (SELECT *, {label} AS label_ FROM {scan} QUALIFY row_number() OVER {own} = 1)
             LEFT JOIN moved USING (payment_id, direction)
+            LEFT JOIN verdicts USING (payment_id)
             WHERE coalesce(stays, true)
         ) ORDER BY event_time, payment_id, direction"""
     return con.sql(query).to_arrow_table()

@@ -6,7 +6,7 @@ CSV line cut short, bytes of another encoding) are counted with the reason ``unr
 """
 
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
@@ -16,7 +16,7 @@ from features.contract import ColumnSpec, DataContract
 from features.errors import ColumnTypeError, MissingColumnError
 from features.identifiers import KINDS, SHARED, IdentifierKey, hash_column
 from features.iso20022 import ISO20022_COLUMNS
-from features.mapping import ColumnMapping, Mapping
+from features.mapping import ColumnMapping, LabelMapping, Mapping
 from features.parsing import Fault, literal, read_number, read_text, read_time
 from features.rates import converted
 from features.readers import RawTable, read_csv, read_iso20022, read_parquet
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import ibis.expr.types as ir
     from ibis.backends.duckdb import Backend
 
-__all__ = ["Normalised", "normalised"]
+__all__ = ["Normalised", "normalised", "normalised_labels"]
 
 TYPES = {"string": "string", "number": "float64", "timestamp": "timestamp(6)"}
 
@@ -71,21 +71,7 @@ def normalised(
     import ibis
 
     with reading(file):
-        found = _raw(connection, file, contract, mapping)
-        raw = found.table
-        try:
-            values, faults = _mapped(connection, raw, contract, mapping)
-        except ColumnTypeError as error:
-            raise ColumnTypeError(f"{file}: {error}.", column=error.column) from error
-        faults = [*faults, *_rules(values, contract)]
-        reason = reduce(
-            lambda rest, each: each[1].broken.fill_null(False).ifelse(each[0], rest),
-            reversed(list(enumerate(faults))),
-            literal(-1, "int64"),
-        )
-        judged = _stored(
-            connection, raw.select(row_=raw["row_"], **values, fault_=reason, version_=_version(raw, mapping))
-        )
+        judged, faults, found = _judged(connection, file, contract, mapping, _row_rules)
         good = judged.filter(judged["fault_"] == -1).drop("fault_")
         if key is not None:
             shared = {
@@ -98,15 +84,69 @@ def normalised(
             own = {name: hash_column(connection, key, name, good[name]) for name in KINDS if name in good.columns}
             good = good.mutate(**shared, **own)
         good = _stored(connection, good.order_by(["event_time", "row_"]))
-        pairs = list(enumerate(faults))
-        bad = judged.filter(judged["fault_"] >= 0)
-        bad = bad.select(
-            row_=bad["row_"],
-            column_=bad["fault_"].cases(*[(number, fault.column) for number, fault in pairs]),
-            reason_=bad["fault_"].cases(*[(number, fault.reason) for number, fault in pairs]),
-        )
-        bad = _stored(connection, bad)
+        bad = _stored(connection, _told(judged, faults))
     return Normalised(good=good, bad=bad, rows=found.rows, unreadable=found.unreadable)
+
+
+def normalised_labels(
+    connection: "Backend", file: Path, contract: DataContract, mapping: Mapping, key: IdentifierKey
+) -> Normalised:
+    """The same for a file of labels: ``payment_id`` (hashed), ``is_fraud``, ``label_time``, ``row_``, ``version_``.
+
+    Raises:
+        DataError: as `normalised`.
+    """
+    columns = (
+        contract.column("payment_id"),
+        # A row that says nothing about its payment is no label.
+        contract.column("is_fraud").model_copy(update={"nullable": False}),
+        contract.column("label_time"),
+    )
+    only = contract.model_copy(update={"columns": columns})
+    labels = mapping.labels
+    form = Mapping(contract=mapping.contract, **{name: getattr(labels, name) for name in LabelMapping.model_fields})
+    with reading(file):
+        judged, faults, found = _judged(connection, file, only, form, lambda values: ())
+        good = judged.filter(judged["fault_"] == -1).drop("fault_")
+        good = good.mutate(payment_id=hash_column(connection, key, "payment_id", good["payment_id"]))
+        good = _stored(connection, good.order_by("row_"))
+        bad = _stored(connection, _told(judged, faults))
+    return Normalised(good=good, bad=bad, rows=found.rows, unreadable=found.unreadable)
+
+
+def _judged(
+    connection: "Backend",
+    file: Path,
+    contract: DataContract,
+    mapping: Mapping,
+    row_rules: Callable[[dict[str, "ir.Value"]], Iterable[Fault]],
+) -> tuple["ir.Table", list[Fault], RawTable]:
+    """The file's rows as canonical values, each with the number of its first fault in ``fault_``, or -1."""
+    found = _raw(connection, file, contract, mapping)
+    raw = found.table
+    try:
+        values, faults = _mapped(connection, raw, contract, mapping)
+    except ColumnTypeError as error:
+        raise ColumnTypeError(f"{file}: {error}.", column=error.column) from error
+    faults = [*faults, *_rules(values, contract), *row_rules(values)]
+    reason = reduce(
+        lambda rest, each: each[1].broken.fill_null(False).ifelse(each[0], rest),
+        reversed(list(enumerate(faults))),
+        literal(-1, "int64"),
+    )
+    judged = _stored(connection, raw.select(row_=raw["row_"], **values, fault_=reason, version_=_version(raw, mapping)))
+    return judged, faults, found
+
+
+def _told(judged: "ir.Table", faults: Sequence[Fault]) -> "ir.Table":
+    """The bad rows: number, column and reason."""
+    pairs = list(enumerate(faults))
+    bad = judged.filter(judged["fault_"] >= 0)
+    return bad.select(
+        row_=bad["row_"],
+        column_=bad["fault_"].cases(*[(number, fault.column) for number, fault in pairs]),
+        reason_=bad["fault_"].cases(*[(number, fault.reason) for number, fault in pairs]),
+    )
 
 
 def _raw(connection: "Backend", file: Path, contract: DataContract, mapping: Mapping) -> RawTable:
@@ -227,6 +267,10 @@ def _rules(values: "dict[str, ir.Value]", contract: DataContract) -> Iterator[Fa
             yield Fault(name, "a time too early", there & (value < column.earliest))
         if column.latest is not None:
             yield Fault(name, "a time too late", there & (value > column.latest))
+
+
+def _row_rules(values: "dict[str, ir.Value]") -> Iterator[Fault]:
+    """What a payment's label must be."""
     label, known_at, out = values["is_fraud"], values["label_time"], values["direction"] == "out"
     yield Fault("is_fraud", "a label's time without a label", out & known_at.notnull() & label.isnull())
     yield Fault(

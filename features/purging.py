@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from features.errors import KeyFileError, SourceError
 from features.identifiers import IdentifierKey, hashed
+from features.labels import LABEL_FILE, is_label_entry, of_known_payments
+from features.sources import engine
 from features.store import FeatureStore, content_digest, digest_of
 
 if TYPE_CHECKING:
@@ -141,7 +143,7 @@ def apply_purges(store: FeatureStore, purged: Purged) -> int:
     """Take out of the intake what is not out yet; returns how many rows went. Merging and building have to follow."""
     count = 0
     for name, entry in store.entries().items():
-        if entry["purges"] == purged.digest:
+        if entry["purges"] == purged.digest or is_label_entry(name):
             continue
         old = store.intake(name)
         with store.new_intake(name) as folder:
@@ -158,7 +160,28 @@ def apply_purges(store: FeatureStore, purged: Purged) -> int:
             new = entry | {"days": days, "purges": purged.digest, "purged": entry["purged"] + gone}
             (folder / "entry.json").write_text(json.dumps(new))
         count += gone
+    _apply_to_labels(store, purged)
     return count
+
+
+def _apply_to_labels(store: FeatureStore, purged: Purged) -> None:
+    """Labels have no account: those stay whose payments did."""
+    waiting = [
+        each for each in store.entries().items() if is_label_entry(each[0]) and each[1]["purges"] != purged.digest
+    ]
+    if not waiting:
+        return
+    with engine() as connection:
+        for name, entry in waiting:
+            old = store.intake(name)
+            with store.new_intake(name) as folder:
+                rows = store.read(old / LABEL_FILE)
+                kept = of_known_payments(connection, store, store.entries(), rows)
+                store.write(folder / LABEL_FILE, kept, {})
+                store.write(folder / "quarantine.parquet", store.read(old / "quarantine.parquet"), {})
+                gone = entry["purged"] + len(rows) - len(kept)
+                new = entry | {"labels": len(kept), "purges": purged.digest, "purged": gone}
+                (folder / "entry.json").write_text(json.dumps(new))
 
 
 def without_purged(table: "pyarrow.Table", purged: Purged, day: str) -> "pyarrow.Table":

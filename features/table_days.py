@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from features.contract import DataContract
 from features.engines import BankTable, OpenTable, open_table
 from features.errors import ColumnTypeError, EmptyTableError, MissingColumnError
-from features.mapping import Mapping
+from features.mapping import ColumnMapping, Mapping
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -46,8 +46,13 @@ class SourceItem:
 
 
 @contextmanager
-def table_days(source: BankTable, mapping: Mapping, contract: DataContract) -> Iterator[list[SourceItem]]:
+def table_days(
+    source: BankTable, mapping: Mapping, contract: DataContract, *, labels: bool = False
+) -> Iterator[list[SourceItem]]:
     """The days of a table, by the date of the column that the mapping reads the payment's time from.
+
+    Args:
+        labels: it is a table of labels: by the date of the decision, and it may be empty.
 
     Raises:
         SourceError: the table can't be reached or a query fails.
@@ -56,7 +61,7 @@ def table_days(source: BankTable, mapping: Mapping, contract: DataContract) -> I
         EmptyTableError: it has no row.
     """
     with open_table(source) as opened, tempfile.TemporaryDirectory(prefix="crossbank-") as folder:
-        rows, moment = _rows(opened, mapping, contract)
+        rows, moment = _rows(opened, mapping, contract, labels)
         day = rows[moment].date()
         text = reduce(
             lambda left, right: left + _BETWEEN + right,
@@ -68,6 +73,9 @@ def table_days(source: BankTable, mapping: Mapping, contract: DataContract) -> I
             each["day_"]: (each["rows_"], str(each["sum_"])) for each in opened.backend.to_pyarrow(stamps).to_pylist()
         }
         timeless = found.pop(None, ())
+        if not found and not timeless and labels:
+            yield []
+            return
         if not found:
             raise EmptyTableError(f"{source} has no row with a time.")
         first = min(found)
@@ -92,19 +100,28 @@ def table_days(source: BankTable, mapping: Mapping, contract: DataContract) -> I
         yield [item(date, stamp) for date, stamp in sorted(found.items())]
 
 
-def _rows(opened: OpenTable, mapping: Mapping, contract: DataContract) -> "tuple[ir.Table, str]":
+def _rows(opened: OpenTable, mapping: Mapping, contract: DataContract, labels: bool) -> "tuple[ir.Table, str]":
     """The columns that the mapping reads, and which of them has the time."""
-    table, source = opened.rows, opened.source
+    table = opened.rows
+    if labels:
+        names = [each for entry in mapping.labels.columns.values() for each in entry.columns]
+        names = list(dict.fromkeys([*names, *filter(None, [mapping.labels.version_column])]))
+        return _checked(opened, names, "label_time", mapping.labels.columns.get("label_time"))
     optional = {column.name for column in contract.columns if not column.required}
     may_miss = {each for name in optional & mapping.columns.keys() for each in mapping.columns[name].columns}
     names = [name for name in mapping.source_columns if name in table.columns or name not in may_miss]
+    return _checked(opened, names, "event_time", mapping.columns["event_time"])
+
+
+def _checked(opened: OpenTable, names: list[str], what: str, time: ColumnMapping | None) -> "tuple[ir.Table, str]":
+    table, source = opened.rows, opened.source
     missing = [name for name in names if name not in table.columns]
     if missing:
         raise MissingColumnError(f"{source} has no column {', '.join(missing)}.", column=missing[0])
-    times = mapping.columns["event_time"].columns
+    times = () if time is None else time.columns
     kind = table[times[0]].type() if len(times) == 1 else None
     if kind is None or not (kind.is_timestamp() or kind.is_date()):
-        told = times[0] if times else "event_time"
+        told = times[0] if times else what
         raise ColumnTypeError(f"{source}: column {told} must be a timestamp or date, to tell days apart.", column=told)
     return table.select(*names), times[0]
 

@@ -15,6 +15,7 @@ from features.engines import BankTable
 from features.errors import ColumnTypeError, EmptyTableError, MissingColumnError
 from features.identifiers import KEY_BYTES, IdentifierKey
 from features.incremental import Extraction, extract_days, read_features
+from features.labels import LabelCounts
 from features.mapping import Mapping
 from features.store import FeatureStore
 from tests.engines.conftest import Put
@@ -103,6 +104,19 @@ def test_the_extraction_of_a_configured_bank_reads_a_table(put: Put, tmp_path: P
     (tmp_path / "alder.yaml").write_text(yaml.safe_dump(document))
     done = pipeline.extract(tmp_path / "alder.yaml")
     assert done["payments"]["read"] == done["payments"]["kept"] == len(week())
+
+
+def test_labels_come_from_a_table_of_their_own(put: Put, tmp_path: Path) -> None:
+    table = frame(week())
+    unlabelled = table.assign(is_fraud=np.nan, label_time=pd.NaT).astype({"label_time": "datetime64[us]"})
+    payments = written(unlabelled, tmp_path / "payments.parquet")
+    store, whole = FeatureStore(tmp_path / "store"), FeatureStore(tmp_path / "whole")
+    done = extract_days(CONTRACT, payments, store, key=KEY, labels=put(table))
+    assert done.labels == LabelCounts(rows=len(table), applied=len(table))
+    extract(written(table, tmp_path / "labelled.parquet"), whole)
+    pd.testing.assert_frame_equal(features(store), features(whole), check_exact=True)
+    none = extract_days(CONTRACT, payments, store, key=KEY, labels=put(table.head(0)))
+    assert none.labels == LabelCounts() and none.frauds == 0
 
 
 def test_bad_rows_are_set_aside_and_counted(put: Put, tmp_path: Path) -> None:
