@@ -153,11 +153,25 @@ def extract(config: Config) -> None:
 
 
 @app.command()
-def train(config: Config, run: Run = "") -> None:
-    """Join a run and train the consortium's model; repeat it after a failure, it goes on where it stopped."""
+def train(
+    config: Config,
+    run: Run = "",
+    ignore_gate: Annotated[
+        bool, typer.Option("--ignore-gate", help="Join although a rule of data quality may be broken; it is logged.")
+    ] = False,
+) -> None:
+    """Join a run and train the consortium's model; repeat it after a failure, it goes on where it stopped.
+
+    A bank whose feed breaks a rule of the quality gate does not join: see docs/data-quality.md.
+    """
     from bank_node import pipeline
 
-    _say(pipeline.train(config, _run_id(config, run), log=_log))
+    run_id = _run_id(config, run)
+    if ignore_gate:
+        _log(f"run {run_id}: the quality gate is not asked, by --ignore-gate")
+    else:
+        pipeline.gate(config, run_id, log=_log)
+    _say(pipeline.train(config, run_id, log=_log))
 
 
 @app.command()

@@ -5,8 +5,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from click.testing import Result
+from typer.testing import CliRunner
 
 from bank_node import pipeline
+from bank_node.cli import app
 from bank_node.config import load_config
 from bank_node.plan import RunPlan
 from features import load_contract
@@ -86,6 +89,26 @@ def test_with_too_few_banks_left_the_run_ends_at_once(node: Node, configs: dict[
         assert operator.get_run(run).phase == "ENROLLING", "the others have not answered"
     for bank in BANKS[:2]:
         assert pipeline.gate(configs[bank], run, log=lambda _: None)["passed"]
+
+
+def test_train_by_hand_asks_the_gate(node: Node, configs: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    two_banks(configs)
+    run = opened(node, 2)
+    trained: list[str] = []
+    monkeypatch.setattr(pipeline, "train", lambda config, run_id, log: trained.append(str(config)) or {})
+
+    def train(bank: str, *options: str) -> Result:
+        return CliRunner().invoke(app, ["train", "--config", str(configs[bank]), "--run", run, *options])
+
+    stopped = train(BANKS[2])
+    assert isinstance(stopped.exception, QualityGateClosed) and not trained
+    with node.operator() as operator:
+        texts = [event.text for event in operator.get_run(run).events if event.bank == BANKS[2]]
+    assert texts == ["does not join: data quality gate: volume"]
+    assert train(BANKS[0]).exit_code == 0 and trained == [str(configs[BANKS[0]])]
+    ignored = train(BANKS[2], "--ignore-gate")
+    assert ignored.exit_code == 0 and "the quality gate is not asked, by --ignore-gate" in ignored.output
+    assert trained[1:] == [str(configs[BANKS[2]])]
 
 
 def test_a_stale_feed_is_stopped_where_the_run_says_until_when(node: Node, configs: dict[str, Path]) -> None:
