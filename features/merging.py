@@ -28,6 +28,10 @@ __all__ = ["merge_days"]
 _FORMAT = 1
 """Grows when the same rows would become other events than before."""
 
+PART_ROWS = 4_000_000
+"""Rows whose ids are in memory at a time, when payments with rows in several days are looked for: more are looked
+through in parts, by hash."""
+
 _LABELS = ("is_fraud", "label_time")
 _NEWEST = "version_ DESC, place_ DESC, row_ DESC"
 
@@ -126,17 +130,22 @@ def _moved(connection: "Backend", store: FeatureStore, entries: _Entries) -> lis
     if len({place for _, place, _ in files}) < 2 and len({day for *_, day in files}) < 2:
         return []
     scan = _scan(connection, files)
-    # A first pass on 64-bit hashes: most payments have one row, and these never leave it.
-    twice = f"SELECT hash(payment_id, direction) FROM {scan} GROUP BY 1 HAVING min(day_) <> max(day_)"
-    again = f"SELECT * FROM {scan} WHERE hash(payment_id, direction) IN ({twice})"
-    found = connection.con.execute(
-        f"""
-        SELECT payment_id, direction, list(DISTINCT day_ ORDER BY day_), first(day_ ORDER BY {_NEWEST}),
-               first(is_fraud ORDER BY {_NEWEST}) FILTER (is_fraud IS NOT NULL),
-               first(label_time ORDER BY {_NEWEST}) FILTER (is_fraud IS NOT NULL)
-        FROM ({again}) GROUP BY 1, 2 HAVING count(DISTINCT day_) > 1 ORDER BY 1, 2"""
-    ).fetchall()
-    return [_Moved(row[0], row[1], tuple(row[2]), *row[3:]) for row in found]
+    rows = sum(count for entry in entries.values() for _, count in entry["days"].values())
+    parts = max(1, -(-rows // PART_ROWS))
+    found = []
+    for part in range(parts):
+        own = f"hash(payment_id, direction) % {parts} = {part}"
+        # A first pass on 64-bit hashes: most payments have one row, and these never leave it.
+        twice = f"SELECT hash(payment_id, direction) FROM {scan} WHERE {own} GROUP BY 1 HAVING min(day_) <> max(day_)"
+        again = f"SELECT * FROM {scan} WHERE {own} AND hash(payment_id, direction) IN ({twice})"
+        found += connection.con.execute(
+            f"""
+            SELECT payment_id, direction, list(DISTINCT day_ ORDER BY day_), first(day_ ORDER BY {_NEWEST}),
+                   first(is_fraud ORDER BY {_NEWEST}) FILTER (is_fraud IS NOT NULL),
+                   first(label_time ORDER BY {_NEWEST}) FILTER (is_fraud IS NOT NULL)
+            FROM ({again}) GROUP BY 1, 2 HAVING count(DISTINCT day_) > 1"""
+        ).fetchall()
+    return [_Moved(row[0], row[1], tuple(row[2]), *row[3:]) for row in sorted(found, key=lambda row: row[:2])]
 
 
 def _scan(connection: "Backend", files: Sequence[tuple[str, int, str]]) -> str:

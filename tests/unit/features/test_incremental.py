@@ -19,6 +19,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import features.building
+import features.merging
 from features import DataContract, extract_features
 from features.errors import DataError, EmptyTableError, SourceError
 from features.identifiers import IdentifierKey, hashed
@@ -379,3 +381,45 @@ def test_blocks_of_one_day_and_of_all_days_make_the_same(tmp_path: Path) -> None
     _, large = extracted(source, tmp_path / "large")
     pd.testing.assert_frame_equal(small, large)
     assert small["event_time"].max() - datetime(2024, 1, 5) > timedelta(days=60)
+
+
+def test_the_rows_loaded_at_a_time_do_not_grow_with_the_days(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: list[int] = []
+    real = features.building._loaded
+
+    def counted(connection: Any, name: str, files: Any) -> Any:
+        table = real(connection, name, files)
+        if name == "events":
+            loaded.append(int(table.count().execute()))
+        return table
+
+    monkeypatch.setattr(features.building, "_loaded", counted)
+    daily, block = 3, 40 * 3
+    for days in (60, 90):
+        folder = tmp_path / f"{days}"
+        (folder / "source").mkdir(parents=True)
+        table = frame(
+            [
+                payment(n, event_time=START + timedelta(days=n // daily, seconds=n), label_time=None)
+                for n in range(days * daily)
+            ]
+        )
+        for number, (_, part) in enumerate(table.groupby(table["event_time"].dt.date)):
+            written(part, folder / "source" / f"{number:03d}.parquet")
+        loaded.clear()
+        extracted(folder / "source", folder / "store", block_rows=block)
+        # A block and the 30 days before it, whatever lies before these.
+        assert len(loaded) > 2 and max(loaded) <= block
+
+
+def test_moved_payments_are_found_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "source").mkdir()
+    rows = [payment(n, event_time=START + timedelta(hours=7 * n), label_time=None) for n in range(30)]
+    written(frame(rows), tmp_path / "source" / "a.parquet")
+    later = [row | {"event_time": row["event_time"] + timedelta(days=n % 3)} for n, row in enumerate(rows)]
+    written(frame(later), tmp_path / "source" / "b.parquet")
+    _, whole = extracted(tmp_path / "source", tmp_path / "whole")
+    monkeypatch.setattr(features.merging, "PART_ROWS", 7)
+    done, parts = extracted(tmp_path / "source", tmp_path / "parts")
+    pd.testing.assert_frame_equal(parts, whole, check_exact=True)
+    assert done.stored == 30 and done.repeated == 30
