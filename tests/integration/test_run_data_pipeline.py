@@ -2,12 +2,14 @@
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 from bank_node import pipeline
 from bank_node.boosting import read_booster, row_keys
@@ -35,18 +37,33 @@ STOPPING = SMALL | {"n_estimators": 12, "early_stopping_rounds": 1, "subsample":
 DATES = {"train_until": "2026-03-01T00:00:00", "validate_from": "2026-02-10T00:00:00"}
 
 
-@pytest.fixture
-def configs(node: Node, tmp_path: Path) -> dict[str, Path]:
-    made = generate(GeneratorSettings(banks=3, customers=150, merchants=60, days=70, seed=3), tmp_path / "data")
+@pytest.fixture(scope="module")
+def extracted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Path, Path]]:
+    """Each bank's payments, weights and work_dir after extraction, made once."""
+    folder = tmp_path_factory.mktemp("extracted")
+    made = generate(GeneratorSettings(banks=3, customers=150, merchants=60, days=70, seed=3), folder / "data")
     found = {}
     for bank, events in zip(BANKS, made.events.values(), strict=True):
         ids = pd.read_parquet(events)["payment_id"].iloc[::3]
-        weights = tmp_path / f"{bank}_weights.parquet"
+        weights, work = folder / f"{bank}_weights.parquet", folder / bank
         pd.DataFrame({"payment_id": ids, "certainty": np.linspace(0.5, 3.0, len(ids))}).to_parquet(weights)
+        node = {"ca": "ca.pem", "certificate": "a.pem", "key": "a.key"}
+        document = {"bank_id": bank, "events": str(events), "work_dir": str(work), "aggregator": node}
+        path = folder / f"{bank}.yaml"
+        path.write_text(yaml.safe_dump(document))
+        pipeline.extract(path, log=lambda _: None)
+        found[bank] = (events, weights, work)
+    return found
+
+
+@pytest.fixture
+def configs(node: Node, extracted: dict[str, tuple[Path, Path, Path]]) -> dict[str, Path]:
+    found = {}
+    for bank, (events, weights, work) in extracted.items():
         # One bank's rows are on Dask workers.
         more = {"shards": {"workers": 2, "shards": 3}} if bank == BANKS[1] else {}
         found[bank] = configure(node, bank, events, "data", row_weights=str(weights), **more)
-        pipeline.extract(found[bank], log=lambda _: None)
+        shutil.copytree(work, load_config(found[bank]).work_dir)
     return found
 
 
