@@ -34,9 +34,9 @@ _ADDED, _KNOWN, _REFUSED = b"+", b"=", b"-"
 
 
 def default_processes() -> int:
-    """One a core, but none where there is only one."""
+    """One a core on machines with more than two; fewer would only wait for the banks' or the node's own cores."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
-    return min(cores, 8) if cores > 1 else 0
+    return min(cores, 8) if cores > 2 else 0
 
 
 @dataclass(frozen=True, slots=True)

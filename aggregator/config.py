@@ -30,7 +30,7 @@ class AggregatorConfig(_Strict):
         default_factory=default_processes,
         ge=0,
         le=64,
-        description="processes that add ciphertexts; default: one a core if there are more; 0: none but the node's",
+        description="processes that add ciphertexts; default: one a core from three on; 0: none but the node's",
     )
 
     @property
