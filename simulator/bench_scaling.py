@@ -114,8 +114,7 @@ def _node(banks: int, chunks: int) -> float:
     def step() -> None:
         one = Step(header=headers[names[0]], roster=frozenset(names), context=context, opened_at=0.0)
         for bank in names:
-            for index, body in enumerate(bodies):
-                one.add(bank, Chunk(index=index, ciphertext=body))
+            one.add(bank, [Chunk(index=index, ciphertext=body) for index, body in enumerate(bodies)])
             one.finish(headers[bank])
 
     context = PublicContext(public_part(key))

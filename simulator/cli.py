@@ -273,13 +273,14 @@ def bench(
 
 @app.command("bench-risk")
 def bench_risk_(rows: int = 1_000_000, entities: int = 20_000, repeats: int = 3) -> None:
-    """Measure the shared-risk step (tables and windows) against a straightforward pandas version, as a ratio."""
+    """Measure the shared-risk step (tables and windows) against straightforward pandas and Polars, as ratios."""
     from simulator.bench_risk import bench_risk
 
     found = bench_risk(rows, entities, repeats)
     screen.print(
         f"shared risk, {rows:,} payments, {entities:,} counterparties: {found['seconds']:.2f} s, "
-        f"pandas {found['pandas_seconds']:.2f} s, ratio {found['ratio']:.2f}; {found['below_truth']} below the truth"
+        f"pandas {found['pandas_seconds']:.2f} s, ratio {found['ratio']:.2f}; Polars {found['polars_seconds']:.2f} s, "
+        f"ratio {found['ratio_to_polars']:.2f}; {found['below_truth']} below the truth"
     )
     shares = ", ".join(f"{name} {share:.2%}" for name, share in found["share_off"].items())
     screen.print(f"values that the sketch puts too high: {shares}")

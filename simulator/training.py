@@ -264,7 +264,7 @@ def federate_saved(
     """
     work = out.resolve() / "work"
     shutil.rmtree(work, ignore_errors=True)
-    jobs = [replace(load_job(folder, bank), folder=work / bank) for bank, folder in banks.items()]
+    jobs = [replace(load_job(folder, bank), folder=work / bank, detailed=True) for bank, folder in banks.items()]
 
     def link(job: BankJob) -> None:
         job.folder.mkdir(parents=True)
@@ -446,6 +446,7 @@ def _start_worker(
         "run_id": run_id,
         "fingerprint": fingerprint,
         "shards": job.shards,
+        "detailed": job.detailed,
         "ca": str(files.ca),
         "certificate": str(files.certificate),
         "key": str(files.key),
