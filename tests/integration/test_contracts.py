@@ -75,6 +75,7 @@ def trained(node: Node, configs: dict[str, Path]) -> dict[str, dict[str, Any]]:
     return in_parallel(BANKS, lambda bank: pipeline.train(configs[bank], run, log=lambda _: None) | {"run": run})
 
 
+@pytest.mark.slow
 def test_a_compatible_minor_change_is_bridged_and_logged(node: Node, events: dict[str, Path], tmp_path: Path) -> None:
     plain = trained(node, {bank: configure(node, bank, events[bank], "plain") for bank in BANKS})
     ahead = {bank: configure(node, bank, events[bank], "ahead") for bank in BANKS}

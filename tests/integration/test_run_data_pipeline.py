@@ -137,6 +137,7 @@ def test_the_banks_model_is_that_of_the_pooled_rows(node: Node, configs: dict[st
     assert all((old.value == new.value).all() for old, new in zip(start, trees, strict=False))
 
 
+@pytest.mark.slow
 def test_a_run_searches_and_a_bank_that_stops_goes_on(
     node: Node, configs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,6 +15,7 @@ from simulator.worker import load_job
 SMALL = {"banks": 3, "rows": 6_000, "features": 40, "trees": 2}
 
 
+@pytest.mark.slow
 def test_it_trains_on_generated_payments_and_tells_where_time_and_memory_went(tmp_path: Path) -> None:
     said: list[str] = []
     first = bench_large(tmp_path, **SMALL, say=said.append)

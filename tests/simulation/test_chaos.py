@@ -116,6 +116,7 @@ def test_a_killed_aggregator_and_bank_go_on_with_the_same_bytes(
     _kill_the_node(tmp_path, table, expected, 3, bank_too=True)
 
 
+@pytest.mark.slow
 def test_a_network_that_spoils_everything_changes_no_byte(tmp_path: Path, table: SimulatedTable, expected: str) -> None:
     _spoil_the_network(tmp_path, table, expected, 1)
 

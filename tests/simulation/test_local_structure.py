@@ -38,6 +38,7 @@ def test_encrypted_over_tls_gives_the_bytes_of_the_plain(tmp_path: Path, banks: 
     assert secure["consortium"]["auc_pr"] > 0.5
 
 
+@pytest.mark.slow
 def test_real_processes_send_a_few_ciphertexts_a_tree(tmp_path: Path) -> None:
     given = table(np.random.default_rng(3).integers(0, 3, len(LABELS)), 3)
     more = BoostingParameters.from_mapping(MAPPING | {"n_estimators": 26})

@@ -164,6 +164,7 @@ def test_runs_exchange_each_day_once_and_give_every_bank_what_pooling_would(tmp_
     assert len({result["model_sha256"] for result in again.values()}) == 1
 
 
+@pytest.mark.slow
 def test_the_key_and_the_tables_never_leave_the_bank(tmp_path: Path, node: str) -> None:
     made = generate(SIZE, tmp_path / "data")
     configs = configure(tmp_path, node, made.events)

@@ -51,6 +51,7 @@ def test_it_writes_a_model_and_a_report(rows: Path, tmp_path: Path) -> None:
     assert sum(report["rows"].values()) == 19 * 24
 
 
+@pytest.mark.slow
 def test_it_stops_early_weighs_samples_and_goes_on_from_a_model(rows: Path, tmp_path: Path) -> None:
     (tmp_path / "p.yaml").write_text("{n_estimators: 2, max_bin: 16, max_depth: 3}")
     assert _run(rows, tmp_path / "first", params=str(tmp_path / "p.yaml")).returncode == 0

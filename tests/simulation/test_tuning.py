@@ -176,6 +176,7 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_the_command_searches_tells_and_goes_on(rows: Path, tmp_path: Path) -> None:
     (tmp_path / "sets.yaml").write_text(
         "params: {max_bin: 16}\nsets: [{max_depth: 2}, {max_depth: 4}]\nrungs: [2, 4]\n"

@@ -196,7 +196,7 @@ def check_any_history(delivered: dict[str, list[Row]], history: list[Any], versi
 SLOW = {"deadline": None, "suppress_health_check": list(HealthCheck), "print_blob": True}
 
 
-@settings(max_examples=8, **SLOW)
+@settings(max_examples=4, **SLOW)
 @given(delivered=files, history=steps, versioned=st.booleans())
 def test_any_history_of_deliveries_and_crashes_ends_in_the_full_extraction(
     delivered: dict[str, list[Row]], history: list[Any], versioned: bool
@@ -374,6 +374,7 @@ def test_the_consortium_s_hashes_are_the_same_at_every_bank(tmp_path: Path) -> N
     assert seen[0] == seen[1]
 
 
+@pytest.mark.slow
 def test_blocks_of_one_day_and_of_all_days_make_the_same(tmp_path: Path) -> None:
     table = frame([at(n, 6.3 * n, account_id="a") for n in range(11)])
     source = written(table, tmp_path / "payments.parquet")
@@ -383,6 +384,7 @@ def test_blocks_of_one_day_and_of_all_days_make_the_same(tmp_path: Path) -> None
     assert small["event_time"].max() - datetime(2024, 1, 5) > timedelta(days=60)
 
 
+@pytest.mark.slow
 def test_the_rows_loaded_at_a_time_do_not_grow_with_the_days(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded: list[int] = []
     real = features.building._loaded

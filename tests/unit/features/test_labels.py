@@ -228,7 +228,7 @@ verdicts = st.lists(
 )
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(files=st.lists(verdicts, min_size=1, max_size=3), order=st.randoms())
 def test_any_order_of_deliveries_gives_the_same_store(
     files: list[list[tuple[str, int, int | None]]], order: Any, tmp_path_factory: pytest.TempPathFactory
