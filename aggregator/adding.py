@@ -30,7 +30,7 @@ _ASK = struct.Struct("<cQIII")
 _ADD, _FORGET = b"a", b"f"
 #: The answer to an addition: kind, size of the sum that follows (0 while banks are missing).
 _ANSWER = struct.Struct("<cI")
-_ADDED, _KNOWN, _REFUSED = b"+", b"=", b"-"
+_ADDED, _REFUSED = b"+", b"-"
 
 
 def default_processes() -> int:
@@ -45,7 +45,7 @@ class Addition:
 
     Attributes:
         refused: it is no ciphertext of the protocol's parameters.
-        total: the sum, once the last bank's has been added; empty before.
+        total: the sum, once all banks' have been added; empty before.
     """
 
     refused: bool
@@ -91,12 +91,12 @@ class AddingPool:
                 for number, body in zip(numbers, ciphertexts, strict=True):
                     self._ask(self._of(number), _ASK.pack(_ADD, number, who, members, len(body)) + body)
                 return [self._answer(self._of(number)) for number in numbers]
-            except OSError:
+            except (OSError, ValueError):  # ValueError: its pipe was closed, by us
                 self._lost()
 
     def forget(self, numbers: Sequence[int]) -> None:
         """Free the chunks of a step that is over."""
-        with self._lock, contextlib.suppress(OSError):
+        with self._lock, contextlib.suppress(OSError, ValueError):
             for number in numbers:
                 self._ask(self._of(number), _ASK.pack(_FORGET, number, 0, 0, 0))
 
@@ -152,12 +152,12 @@ class _Work:
     def add(self, number: int, bank: int, members: int, ciphertext: bytes) -> bytes:
         """One ciphertext; returns the answer."""
         chunk = self._chunks.setdefault(number, ChunkAccumulator())
-        if str(bank) in chunk.banks:
-            return _ANSWER.pack(_KNOWN, 0)
-        try:
-            chunk.add(str(bank), self._context.parse(ciphertext))
-        except ProtocolViolation:
-            return _ANSWER.pack(_REFUSED, 0)
+        if str(bank) not in chunk.banks:
+            try:
+                chunk.add(str(bank), self._context.parse(ciphertext))
+            except ProtocolViolation:
+                return _ANSWER.pack(_REFUSED, 0)
+        # A repeat gets the sum as well: the first answer may still be on its way to another thread.
         body = chunk.serialize() if len(chunk.banks) == members else b""
         return _ANSWER.pack(_ADDED, len(body)) + body
 

@@ -94,22 +94,22 @@ def open_run(
     ] = False,
 ) -> None:
     """Open a run and print its id."""
-    import yaml
-
+    from protocol.documents import read_mapping
     from protocol.halving import total_trees
     from protocol.messages import RunSettings
 
-    parameters = yaml.safe_load(params.read_text()) if params else {}
-    if not isinstance(parameters, dict):
-        raise ConfigError(f"parameters {params} must be a mapping")
+    parameters = read_mapping(params, "parameters") if params else {}
     parameters["n_estimators"] = rounds
     tuning = None
     if tune is not None:
-        tuning = yaml.safe_load(tune.read_text())
+        tuning = read_mapping(tune, "search")
+        sets, rungs = tuning.get("sets"), tuning.get("rungs")
+        if set(tuning) != {"sets", "rungs"} or not isinstance(sets, list) or not isinstance(rungs, list):
+            raise ConfigError(f"search {tune} must have a list of sets and a list of rungs, and nothing else")
         try:
-            rounds = total_trees(len(tuning["sets"]), tuning["rungs"])
-        except (TypeError, KeyError) as error:
-            raise ConfigError(f"search {tune} must be a mapping with lists of sets and of rungs") from error
+            rounds = total_trees(len(sets), rungs)
+        except ValueError as error:
+            raise ConfigError(f"search {tune}: {error}") from error
         if validate_from is None:
             raise ConfigError("--tune needs --validate-from: rows that judge the sets")
     # What the banks read as their run plan.

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from aggregator.adding import default_processes
+from protocol.documents import read_mapping
 from protocol.errors import ConfigError
 
 __all__ = ["AggregatorConfig", "OperatorConfig", "load_config", "load_operator_config"]
@@ -49,18 +49,6 @@ class OperatorConfig(_Strict):
     key_passphrase_file: Path | None = None
 
 
-def _load(path: Path) -> dict[str, object]:
-    try:
-        document = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise ConfigError(f"configuration {path} can't be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"configuration {path} is not YAML") from error
-    if not isinstance(document, dict):
-        raise ConfigError(f"configuration {path} must be a mapping")
-    return document
-
-
 def explain(path: Path, error: ValidationError) -> ConfigError:
     """One line per wrong key, naming the file; never the value."""
     lines = "; ".join(f"{'.'.join(str(p) for p in e['loc'])}: {e['msg']}" for e in error.errors(include_input=False))
@@ -74,7 +62,7 @@ def load_config(path: Path) -> AggregatorConfig:
         ConfigError: unreadable, not YAML, an unknown or missing key; names file and key.
     """
     try:
-        config = AggregatorConfig.model_validate(_load(path))
+        config = AggregatorConfig.model_validate(read_mapping(path, "configuration"))
     except ValidationError as error:
         raise explain(path, error) from error
     base = path.resolve().parent
@@ -95,7 +83,7 @@ def load_config(path: Path) -> AggregatorConfig:
 
 def load_operator_config(path: Path) -> OperatorConfig:
     """Read and check an operator's file; it may hold the keys under ``aggregator:`` or at the top."""
-    document = _load(path)
+    document = read_mapping(path, "configuration")
     section = document.get("aggregator", document)
     try:
         config = OperatorConfig.model_validate(section)

@@ -83,7 +83,8 @@ class Step:
             ProtocolViolation: one is no ciphertext of the run's parameters, or has no place; those after it may have
                 been added or not.
         """
-        mine = self._chunks
+        with self._lock:
+            mine, own_numbers = self._chunks, self._numbers
         for chunk in chunks:
             if chunk.index >= self.header.chunks:
                 raise ProtocolViolation(f"chunk {chunk.index}: only {self.header.chunks} chunks were announced")
@@ -94,15 +95,18 @@ class Step:
             for chunk in new:
                 self._add_here(bank, chunk, mine[chunk.index], self._context)
             return
-        numbers = [self._numbers[chunk.index] for chunk in new]
+        numbers = [own_numbers[chunk.index] for chunk in new]
         found = self._pool.add(bank, len(self.roster), numbers, [chunk.ciphertext for chunk in new])
         with self._lock:
-            if self._over.is_set():
-                return
+            over = self._over.is_set()
             for chunk, addition in zip(new, found, strict=True):
-                if not addition.refused:
+                if not (over or addition.refused):
                     mine[chunk.index].note(bank, addition.total)
                     self.bytes_received += len(chunk.ciphertext)
+        if over:
+            # The step's numbers may have been freed before we added to them.
+            self._pool.forget(numbers)
+            return
         for chunk, addition in zip(new, found, strict=True):
             if addition.refused:
                 raise ProtocolViolation(f"chunk {chunk.index}: {NOT_A_CIPHERTEXT}")
@@ -144,7 +148,7 @@ class Step:
         """Give the sum to everybody who waits; call it once the answer is kept durably."""
         with self._lock:
             self.answer = answer
-        self._free()
+        self._end()
 
     def unseal(self) -> None:
         """The answer could not be kept: the next bank that finishes tries again."""
@@ -153,13 +157,13 @@ class Step:
 
     def cancel(self) -> None:
         """Wake everybody who waits; there will be no sum."""
-        self._free()
+        self._end()
 
-    def _free(self) -> None:
+    def _end(self) -> None:
         with self._lock:
             self._chunks = []
             numbers, self._numbers = self._numbers, []
-        self._over.set()
+            self._over.set()
         if self._pool is not None and numbers:
             self._pool.forget(numbers)
 

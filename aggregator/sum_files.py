@@ -1,18 +1,13 @@
 """Finished sums on disk, so that a node that was killed can answer for them. Ciphertexts and signed statements only.
 
-A step's file is written whole and renamed before any bank sees the sum: what one bank was told, all can be, however the
-process ends. The disk is told to keep it in the same moment, beside the answers: should the machine itself lose power
-within that millisecond, the step is missing afterwards and the run ends by its deadlines.
+A step's file is written whole, fsynced and renamed before any bank sees the sum: what one bank was told, all can be.
 """
 
-import logging
 import os
 import shutil
 import struct
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 from protocol import crossbank_pb2 as pb
 from protocol.codec import head_from_pb, head_to_pb
@@ -20,8 +15,6 @@ from protocol.errors import LocalError
 from protocol.messages import SumHead, check_id
 
 __all__ = ["FinishedSum", "SumFiles"]
-
-logger = logging.getLogger(__name__)
 
 _MAGIC = b"crossbank sums 1\n"
 _LENGTH = struct.Struct(">I")
@@ -41,10 +34,9 @@ class SumFiles:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._syncer = ThreadPoolExecutor(1, thread_name_prefix="sums")
 
     def save(self, run_id: str, step: str, finished: FinishedSum) -> None:
-        """Write a step's answer, and begin to make it durable.
+        """Write a step's answer durably.
 
         Raises:
             LocalError: the disk refuses; the sum must not be given out.
@@ -53,8 +45,7 @@ class SumFiles:
         part = path.with_suffix(".part")
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            file = part.open("wb")
-            try:
+            with part.open("wb") as file:
                 file.write(_MAGIC)
                 for body in (
                     _LENGTH.pack(finished.length),
@@ -64,13 +55,10 @@ class SumFiles:
                     file.write(_LENGTH.pack(len(body)))
                     file.write(body)
                 file.flush()
-                os.replace(part, path)
-            except OSError:
-                file.close()
-                raise
+                os.fsync(file.fileno())
+            os.replace(part, path)
         except OSError as error:
             raise LocalError(f"run {run_id}, step {step}: the sum can't be kept: {error.strerror}") from error
-        self._syncer.submit(_sync_and_close, file, f"run {run_id}, step {step}")
 
     def load(self, run_id: str, step: str) -> FinishedSum | None:
         """A step's answer, or None if there is none, or its file is damaged."""
@@ -111,11 +99,3 @@ class SumFiles:
     def _path(self, run_id: str, step: str) -> Path:
         # Step names are [a-z0-9/] by `StepHeader`'s check, run ids have no slash.
         return self._folder / check_id("run id", run_id) / f"{step.replace('/', '-')}.sums"
-
-
-def _sync_and_close(file: BinaryIO, what: str) -> None:
-    try:
-        with file:
-            os.fsync(file.fileno())
-    except OSError as error:
-        logger.error("%s: the sum may not outlast a power failure: %s", what, error.strerror)

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -19,6 +18,7 @@ from pydantic import (
 
 from features.engines import BankTable
 from protocol.channel import TlsFiles
+from protocol.documents import read_mapping
 from protocol.errors import ConfigError, ProtocolViolation
 from protocol.messages import check_id
 
@@ -183,14 +183,7 @@ def load_config(path: Path) -> BankConfig:
         ConfigError: unreadable, not YAML, an unknown or missing key; the text names file and key.
     """
     path = Path(path)
-    try:
-        document = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise ConfigError(f"configuration {path} can't be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"configuration {path} is not YAML") from error
-    if not isinstance(document, dict):
-        raise ConfigError(f"configuration {path} must be a mapping")
+    document = read_mapping(path, "configuration")
     try:
         config = BankConfig.model_validate(document)
     except ValidationError as error:

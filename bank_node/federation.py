@@ -28,12 +28,12 @@ from bank_node.boosting import (
     predict_margin,
     read_booster,
     stops,
-    train_trees,
     trees_to_bytes,
 )
 from bank_node.boosting.binning import agreed_bins, bin_counts
 from bank_node.boosting.dask_rows import DaskShards
-from bank_node.boosting.grower import grow_trees
+from bank_node.boosting.grower import grow_trees, local_rows
+from bank_node.boosting.local_rows import RowStore
 from bank_node.boosting.row_files import BankRows
 from bank_node.boosting.stopping import Judge
 from bank_node.boosting.structure import Propose, code_length
@@ -292,32 +292,28 @@ def train_model(
             # Each bank's magnitudes, and so the totals, stay below 2**57 by the choice of units.
             return consortium.secure_sum(step, vector, bound=HALF)
 
+        store: RowStore
         if shards is not None:
-            return grow_trees(
-                shards.store(cuts, params, None if before is None else (before.trees, before.base_score)),
-                cuts,
+            store = shards.store(cuts, params, None if before is None else (before.trees, before.base_score))
+        else:
+            store = local_rows(
+                bin_rows(rows.columns, cuts),
+                rows.labels,
                 params,
-                bounded,
-                n_rows_total=cuts.n_rows_total,
-                base_score=base_score,
-                resume=list(kept),
-                on_round=on_round,
-                warm=before is not None,
-                judge=judge(),
-                propose=proposals(),
+                weights=rows.weights,
+                row_keys=rows.keys,
+                start=None if before is None else margins_before(rows.columns),
             )
-        return train_trees(
-            bin_rows(rows.columns, cuts),
-            rows.labels,
+        return grow_trees(
+            store,
+            cuts,
             params,
             bounded,
             n_rows_total=cuts.n_rows_total,
             base_score=base_score,
             resume=list(kept),
             on_round=on_round,
-            weights=rows.weights,
-            row_keys=rows.keys,
-            start=None if before is None else margins_before(rows.columns),
+            warm=before is not None,
             judge=judge(),
             propose=proposals(),
         )

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from bank_node.boosting.errors import ParameterError
 from bank_node.boosting.parameters import BoostingParameters
 from protocol.errors import LocalError
+from protocol.halving import check_rungs
 
 __all__ = ["MAX_SETS", "RunPlan", "TuningPlan"]
 
@@ -35,8 +36,7 @@ class TuningPlan(BaseModel):
     @field_validator("rungs")
     @classmethod
     def _increasing(cls, rungs: tuple[int, ...]) -> tuple[int, ...]:
-        if any(later <= earlier for earlier, later in zip((0, *rungs), rungs, strict=False)):
-            raise ValueError("rungs must be increasing numbers of trees, from 1 on")
+        check_rungs(rungs)
         return rungs
 
     def parameters(self, params: BoostingParameters) -> tuple[BoostingParameters, ...]:

@@ -4,6 +4,7 @@ The consortium counts rows per grid cell by secure sum and picks its bins among 
 what any bank may hold at a resolution that is good enough: a quantile is exact to one cell.
 """
 
+from abc import ABC, abstractmethod
 from typing import Annotated, Literal
 
 import numpy as np
@@ -18,7 +19,7 @@ MAX_EDGES = 1023
 _Cells = Annotated[int, Field(ge=1, le=MAX_EDGES - 1)]
 
 
-class _Grid(BaseModel):
+class _Grid(BaseModel, ABC):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     def edges(self) -> npt.NDArray[np.float64]:
@@ -30,8 +31,9 @@ class _Grid(BaseModel):
         """
         return np.unique(self._raw_edges().astype(np.float32)).astype(np.float64)
 
+    @abstractmethod
     def _raw_edges(self) -> npt.NDArray[np.float64]:
-        raise NotImplementedError
+        """The edges in float64, increasing, before rounding to float32."""
 
 
 class LinearGrid(_Grid):

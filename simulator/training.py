@@ -15,7 +15,6 @@ from time import perf_counter
 from typing import Any
 
 import xgboost
-import yaml
 
 from aggregator.client import OperatorClient
 from aggregator.config import AggregatorConfig
@@ -28,6 +27,7 @@ from bank_node.federation import BankRows
 from bank_node.files import write_atomic
 from bank_node.plan import RunPlan, TuningPlan
 from bank_node.tuning import STATE, OnScore
+from protocol.documents import read_mapping
 from protocol.errors import ConfigError, CrossbankError, LocalError, RunAborted
 from protocol.halving import total_trees
 from protocol.messages import RunSettings, RunView
@@ -57,14 +57,7 @@ def load_params(path: Path | None) -> BoostingParameters:
     """
     if path is None:
         return BoostingParameters.from_mapping({})
-    try:
-        document = yaml.safe_load(path.read_text()) or {}
-    except OSError as error:
-        raise ConfigError(f"parameters {path} can't be read: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"parameters {path} is not YAML") from error
-    if not isinstance(document, dict):
-        raise ConfigError(f"parameters {path} must be a mapping")
+    document = read_mapping(path, "parameters")
     try:
         return BoostingParameters.from_mapping(document)
     except CrossbankError as error:

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from bank_node.boosting import BoostingParameters
 from bank_node.plan import TuningPlan
+from protocol.documents import read_mapping
 from protocol.errors import ConfigError, CrossbankError
 from simulator.tables import SimulatedTable
 from simulator.training import federate
@@ -40,14 +41,7 @@ def load_search(path: Path | None) -> tuple[BoostingParameters, TuningPlan]:
     """
     if path is None:
         return BoostingParameters(), DEFAULT_SEARCH
-    try:
-        document = yaml.safe_load(path.read_text()) or {}
-    except OSError as error:
-        raise ConfigError(f"search {path} can't be read: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"search {path} is not YAML") from error
-    if not isinstance(document, dict):
-        raise ConfigError(f"search {path} must be a mapping")
+    document = read_mapping(path, "search")
     try:
         params = BoostingParameters.from_mapping(document.pop("params", None) or {})
         tuning = TuningPlan.model_validate({"sets": DEFAULT_SEARCH.sets, "rungs": DEFAULT_SEARCH.rungs} | document)

@@ -80,13 +80,14 @@ def in_parallel(banks: list[str], work: Callable[[str], Any]) -> dict[str, Any]:
 
 
 @pytest.fixture
-def node(tmp_path: Path) -> Iterator[Node]:
+def node(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Node]:
+    """A node; it adds in so many processes as an indirect parameter says, by default in its own."""
     certificates = tmp_path / "certificates"
     make_certificates(certificates, [*BANKS, "dune_bank", "elm_bank"])
     address = f"{LOOPBACK}:{free_port()}"
     server = AggregatorServer(
         AggregatorConfig(
-            adding_processes=0,
+            adding_processes=getattr(request, "param", 0),
             listen=address,
             console=None,
             ca=certificates / "ca.pem",

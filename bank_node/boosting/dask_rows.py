@@ -17,11 +17,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bank_node.boosting.binning import Cuts, bin_counts, bin_rows, check_labels, check_weights
+from bank_node.boosting.binning import Cuts, bin_counts, bin_rows
 from bank_node.boosting.errors import BoostingError
-from bank_node.boosting.gradients import fraction_bits
-from bank_node.boosting.grower import check_missing
-from bank_node.boosting.histogram import SlotLayout
+from bank_node.boosting.grower import local_rows
 from bank_node.boosting.local_rows import Integers, LocalRows, NodeSplits, TreePlan
 from bank_node.boosting.packing import Packing
 from bank_node.boosting.parameters import BoostingParameters
@@ -56,16 +54,12 @@ class _Shard:
 
     def open(self) -> LocalRows:
         rows = self.files.part(self.begin, self.end)
-        binned = bin_rows(rows.columns, self.cuts)
-        check_missing(binned)
-        return LocalRows(
-            binned,
-            check_labels(rows.labels, binned.n_rows),
-            SlotLayout.of(self.cuts),
+        return local_rows(
+            bin_rows(rows.columns, self.cuts),
+            rows.labels,
             self.params,
-            bits=fraction_bits(self.cuts.total_weight, self.params.scale_pos_weight),
-            weights=check_weights(rows.weights, binned.n_rows),
-            keys=rows.keys,
+            weights=rows.weights,
+            row_keys=rows.keys,
             start=None if self.warm is None else predict_margin(self.warm[0], rows.columns, self.warm[1]),
         )
 

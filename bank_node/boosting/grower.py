@@ -28,7 +28,7 @@ from bank_node.boosting.stopping import Judge, judged, kept_trees, stops
 from bank_node.boosting.structure import Propose, grow_proposed
 from bank_node.boosting.trees import Tree
 
-__all__ = ["OnRound", "check_missing", "grow_trees", "train_trees"]
+__all__ = ["OnRound", "grow_trees", "local_rows", "train_trees"]
 
 logger = logging.getLogger(__name__)
 
@@ -82,16 +82,10 @@ def train_trees(
             row keys when they are needed.
         SumError: When a summed vector is impossible.
     """
-    marks = check_labels(labels, binned.n_rows)
-    masses = check_weights(weights, binned.n_rows)
     if n_rows_total < binned.n_rows:
         raise BoostingError(f"this bank has {binned.n_rows} rows but all banks together only {n_rows_total}")
-    check_missing(binned)
-    bits = fraction_bits(binned.cuts.total_weight, params.scale_pos_weight)
-    layout = SlotLayout.of(binned.cuts)
-    rows = LocalRows(binned, marks, layout, params, bits=bits, weights=masses, keys=row_keys, start=start)
     return grow_trees(
-        rows,
+        local_rows(binned, labels, params, weights=weights, row_keys=row_keys, start=start),
         binned.cuts,
         params,
         secure_sum,
@@ -102,6 +96,29 @@ def train_trees(
         warm=start is not None,
         judge=judge,
         propose=propose,
+    )
+
+
+def local_rows(
+    binned: BinnedRows,
+    labels: npt.ArrayLike,
+    params: BoostingParameters,
+    *,
+    weights: npt.ArrayLike | None = None,
+    row_keys: Keys | None = None,
+    start: npt.NDArray[np.float32] | None = None,
+) -> LocalRows:
+    """Rows in this process as `grow_trees` takes them, checked; arguments as of `train_trees`."""
+    _check_missing(binned)
+    return LocalRows(
+        binned,
+        check_labels(labels, binned.n_rows),
+        SlotLayout.of(binned.cuts),
+        params,
+        bits=fraction_bits(binned.cuts.total_weight, params.scale_pos_weight),
+        weights=check_weights(weights, binned.n_rows),
+        keys=row_keys,
+        start=start,
     )
 
 
@@ -216,12 +233,7 @@ def _magnitudes(trees: Sequence[Tree], grower: "_Grower", base_score: float, *, 
     )
 
 
-def check_missing(binned: BinnedRows) -> None:
-    """Refuse rows with a missing value where the cuts say that no bank has one.
-
-    Raises:
-        RowError: names the feature and how many there are.
-    """
+def _check_missing(binned: BinnedRows) -> None:
     cuts = binned.cuts
     for f in np.flatnonzero(~cuts.has_missing):
         count = int(np.count_nonzero(binned.bins[:, f] == cuts.n_bins[f]))

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bank_node.boosting.kernels import kernel
+from protocol.layout import PAYLOAD_SLOTS
 
 __all__ = [
     "GRADIENT_BITS", "HESSIAN_BITS", "LARGEST", "LEAST_BITS", "SMALL_STEP", "Packing", "Sizes", "build_packed",
@@ -31,7 +32,7 @@ GRADIENT_BITS = 29
 """Bits of a gradient's total besides its sign: with the hessian's they fill the secure sum's 57 and a sign."""
 LARGEST = (2**GRADIENT_BITS - 1) << HESSIAN_BITS
 """No number of a node that its rounding fits is larger in magnitude; all fit the secure sum."""
-SMALL_STEP = 2 * 4094
+SMALL_STEP = 2 * PAYLOAD_SLOTS
 """Numbers that two ciphertexts hold: a step of no more is sent in exact pairs, since packing would hardly shrink it."""
 LEAST_BITS = 8
 """Fraction bits a row's gradient must keep; below them the exact layout is used for that tree."""

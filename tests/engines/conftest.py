@@ -6,6 +6,7 @@ fail instead.
 """
 
 import glob
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -54,7 +55,8 @@ def programs() -> Path | None:
 @pytest.fixture(scope="session")
 def postgresql_server() -> Iterator[str]:
     """A server on a Unix socket in a folder of its own; its connection string."""
-    pytest.importorskip("psycopg") if os.environ.get("CROSSBANK_ENGINES") != "1" else None
+    if importlib.util.find_spec("psycopg") is None:
+        missing("psycopg, crossbank's extra postgres, is not installed")
     place = programs()
     if place is None:
         missing("PostgreSQL's initdb and pg_ctl are not here")

@@ -59,7 +59,7 @@ def test_a_table_that_is_not_there(put: Put) -> None:
 
 
 def test_a_server_that_is_not_there(tmp_path: Path) -> None:
-    pytest.importorskip("psycopg")
+    pytest.importorskip("psycopg", reason="needs crossbank's extra postgres")
     source = BankTable(engine="postgresql", table="payments", connection=f"host={tmp_path} user=bank dbname=x")
     with (
         pytest.raises(SourceError, match="PostgreSQL can't be reached for postgresql table payments"),
@@ -69,7 +69,7 @@ def test_a_server_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_a_password_in_the_configuration_is_refused_and_not_repeated() -> None:
-    pytest.importorskip("psycopg")
+    pytest.importorskip("psycopg", reason="needs crossbank's extra postgres")
     source = BankTable(engine="postgresql", table="payments", connection="host=db password=hunter2")
     with pytest.raises(SourceError, match="holds a password") as caught, open_table(source):
         pass

@@ -1,6 +1,5 @@
 """DuckDB, PostgreSQL and Spark give the same feature table: on small tables with every edge, and on outside data."""
 
-import os
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,11 +14,12 @@ from features.engines import BankTable
 from features.in_engine import engine_features
 from simulator.datasets import load_dataset
 from tests.engines.conftest import Put
+from tests.outside_data import SHARED, needs
 from tests.unit.features.payments import START, frame, payment, written
 from tests.unit.features.test_point_in_time import EVERYTHING, assert_equals_oracle
 
 CONTRACT = load_contract()
-DATA = Path(os.environ.get("CROSSBANK_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data"))
+OUTSIDE = [pytest.param(name, marks=needs(name)) for name in ("card_payments", "account_transfers")]
 
 
 def in_engine(contract: DataContract, source: BankTable, **limits: Any) -> pd.DataFrame:
@@ -75,16 +75,14 @@ def test_since_and_until_equal_the_embedded_engine(put: Put, tmp_path: Path) -> 
 
 def outside(name: str, folder: Path, limit: int | None) -> pd.DataFrame:
     """All banks' rows together, or those of the largest bank among the first ``limit`` rows."""
-    if not (DATA / name).is_dir():
-        pytest.skip(f"the outside data set {name} is not in {DATA}; CROSSBANK_SHARED_DATA names another folder")
-    made = load_dataset(DATA / name, folder, limit=limit)
+    made = load_dataset(SHARED / name, folder, limit=limit)
     tables = [pd.read_parquet(path) for path in made.events.values()]
     # A transfer is in two banks' tables, once in each direction: together they still are one table without repeats.
     table = pd.concat(tables) if limit is None else max(tables, key=len)
     return table.sort_values(["event_time", "payment_id"], kind="stable").reset_index(drop=True)
 
 
-@pytest.mark.parametrize("name", ["card_payments", "account_transfers"])
+@pytest.mark.parametrize("name", OUTSIDE)
 def test_a_sample_of_outside_data_gives_the_same_features(put: Put, name: str, tmp_path: Path) -> None:
     table = outside(name, tmp_path / "banks", 12_000)
     assert len(table) > 2_000
@@ -93,7 +91,7 @@ def test_a_sample_of_outside_data_gives_the_same_features(put: Put, name: str, t
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["card_payments", "account_transfers"])
+@pytest.mark.parametrize("name", OUTSIDE)
 def test_outside_data_give_the_same_features(put: Put, name: str, tmp_path: Path) -> None:
     table = outside(name, tmp_path / "banks", None)
     wanted = extract_features(CONTRACT, written(table, tmp_path / "payments.parquet"))

@@ -18,6 +18,10 @@ def _enter(node: Node, bank: str, run_id: str):
     return session
 
 
+both_ways = pytest.mark.parametrize("node", [0, 2], indirect=True, ids=["in the node", "in two processes"])
+
+
+@both_ways
 def test_sum_is_exact_at_every_bank_for_several_chunks(node: Node) -> None:
     run_id = node.open()
     rng = np.random.default_rng(1)
@@ -33,6 +37,7 @@ def test_sum_is_exact_at_every_bank_for_several_chunks(node: Node) -> None:
         assert second.tolist() == [sum(int(v[0]) for v in vectors.values())]
 
 
+@both_ways
 def test_a_bank_that_starts_again_repeats_its_steps_and_gets_the_same_sums(node: Node) -> None:
     run_id = node.open()
 
@@ -93,6 +98,7 @@ def test_a_bank_that_stays_silent_ends_the_run_at_the_deadline_and_is_named(node
     assert f"step bins/0/0: no answer within 1 s, nor in 1 s of waiting: {BANKS[2]}" in texts[BANKS[0]]
 
 
+@both_ways
 def test_a_payload_that_is_no_ciphertext_is_refused_noted_and_changes_nothing(node: Node) -> None:
     run_id = node.open()
     sessions = in_parallel(BANKS, lambda bank: _enter(node, bank, run_id))

@@ -16,7 +16,7 @@ import pytest
 
 import simulator.datasets
 from simulator.demo import run_demo
-from tests.unit.simulator.test_datasets import SHARED
+from tests.outside_data import SHARED, needs
 
 CARDS = SHARED / "card_payments"
 ROWS = 120_000
@@ -67,7 +67,7 @@ def found(words: Path, *folders: Path) -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not CARDS.exists(), reason="the outside data set card_payments is not beside the repository")
+@needs("card_payments")
 def test_no_personal_datum_is_found_after_a_full_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     customers = pd.read_parquet(CARDS / "customers.parquet").astype({"acct_num": "str"})
     real = simulator.datasets.load_dataset

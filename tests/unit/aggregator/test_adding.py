@@ -10,21 +10,17 @@ import tenseal as ts
 
 from aggregator.adding import AddingPool
 from aggregator.ciphertext_sum import PublicContext, reference_context
+from aggregator.steps import Step
 from bank_node.encryption import ChunkCipher
+from bank_node.keys import make_he_key
 from protocol.field import MODULUS
-from protocol.he_parameters import HE_PARAMETERS
-from protocol.masks import SecretBytes
+from protocol.he_parameters import HE_FINGERPRINT
+from protocol.messages import Chunk, StepHeader
 
 
 @pytest.fixture(scope="module")
 def cipher() -> ChunkCipher:
-    context = ts.context(
-        ts.SCHEME_TYPE.BFV,
-        int(str(HE_PARAMETERS["poly_modulus_degree"])),
-        plain_modulus=int(str(HE_PARAMETERS["plain_modulus"])),
-        encryption_type=ts.ENCRYPTION_TYPE.SYMMETRIC,
-    )
-    return ChunkCipher(SecretBytes(bytes(context.serialize(save_secret_key=True))))
+    return ChunkCipher(make_he_key())
 
 
 @pytest.fixture
@@ -61,6 +57,7 @@ def test_a_repeat_counts_once_and_what_is_no_ciphertext_is_refused(pool: AddingP
     pool.add("a", 2, numbers, [cipher.encrypt(twos), cipher.encrypt(ones)])
     done = pool.add("b", 2, numbers, [cipher.encrypt(twos), cipher.encrypt(twos)])
     assert [set(cipher.decrypt(a.total).tolist()) for a in done] == [{3}, {3}]
+    assert pool.add("a", 2, numbers, [cipher.encrypt(ones)] * 2) == done
     pool.forget(numbers)
     again = pool.add("b", 2, numbers, [cipher.encrypt(ones)] * 2)
     assert not any(a.total or a.refused for a in again)
@@ -76,3 +73,35 @@ def test_the_node_ends_when_a_process_is_lost() -> None:
     )
     found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
     assert found.returncode == 70 and "still here" not in found.stdout and "start it again" in found.stderr
+
+
+def test_a_step_that_ends_while_it_is_added_to_is_left_alone(pool: AddingPool, cipher: ChunkCipher) -> None:
+    body = cipher.encrypt(np.ones(4096, dtype=np.uint64))
+    header = StepHeader(
+        run_id="run", bank="a", step="train/0/0", attempt=0, chunks=1, length=1, he_fingerprint=HE_FINGERPRINT,
+        roster_digest=bytes(32), state=bytes(32), signature=bytes(64),
+    )  # fmt: skip
+    context = PublicContext(reference_context())
+
+    class Ending(AddingPool):
+        """The step is cancelled after it looked and before its ciphertext is added."""
+
+        def __init__(self) -> None:
+            self.forgotten: list[int] = []
+
+        def reserve(self, chunks: int) -> list[int]:
+            return pool.reserve(chunks)
+
+        def add(self, *given):  # type: ignore[no-untyped-def]
+            step.cancel()
+            return pool.add(*given)
+
+        def forget(self, numbers) -> None:  # type: ignore[no-untyped-def]
+            self.forgotten += numbers
+            pool.forget(numbers)
+
+    ending = Ending()
+    step = Step(header=header, roster=frozenset("ab"), context=context, opened_at=0.0, pool=ending)
+    step.add("a", [Chunk(index=0, ciphertext=body)])
+    assert step.bytes_received == 0 and len(ending.forgotten) == 2
+    step.add("b", [Chunk(index=0, ciphertext=body)])

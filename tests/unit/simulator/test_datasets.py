@@ -1,6 +1,5 @@
 """The outside data sets: stable splits, and nothing personal or of the other bank is copied."""
 
-import os
 from pathlib import Path
 
 import pandas as pd
@@ -8,9 +7,9 @@ import pytest
 
 from protocol.errors import ConfigError
 from simulator.datasets import load_dataset
+from tests.outside_data import SHARED, needs
 
-SHARED = Path(os.environ.get("CROSSBANK_SHARED_DATA", Path(__file__).parents[4] / "shared" / "data"))
-needs_data = pytest.mark.skipif(not SHARED.exists(), reason="the outside data sets are not beside the repository")
+needs_data = needs("card_payments", "account_transfers")
 
 
 @needs_data

@@ -1,7 +1,6 @@
 """The outside data sets: what the split depends on, and what a bank doesn't get to know."""
 
 import hashlib
-import os
 from pathlib import Path
 
 import pandas as pd
@@ -10,11 +9,9 @@ import pytest
 from features import extract_features, load_contract
 from protocol.errors import ConfigError
 from simulator.datasets import load_dataset
+from tests.outside_data import SHARED, needs
 
-SHARED = Path(os.environ.get("CROSSBANK_SHARED_DATA", Path(__file__).parents[4] / "shared" / "data"))
-needs_data = pytest.mark.skipif(
-    not SHARED.is_dir(), reason="needs the outside data sets: set CROSSBANK_SHARED_DATA to their folder"
-)
+needs_data = needs("card_payments", "account_transfers")
 
 
 @needs_data
