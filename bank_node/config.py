@@ -168,7 +168,9 @@ class BankConfig(_Strict):
     @property
     def rows_dir(self) -> Path:
         """Where rows are while a run trains or evaluates."""
-        return ((self.shards and self.shards.folder) or self.work_dir) / "rows"
+        if self.shards is not None and self.shards.folder is not None:
+            return self.shards.folder / self.bank_id / "rows"
+        return self.work_dir / "rows"
 
     @property
     def registry(self) -> Path:

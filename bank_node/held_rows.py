@@ -18,6 +18,7 @@ from bank_node.plan import RunPlan
 from bank_node.tables import feature_blocks
 from bank_node.training_rows import arrays_of, check_split, split_block, weigher
 from features import DataContract
+from protocol.errors import LocalError
 
 __all__ = ["HeldRows", "held_rows"]
 
@@ -64,30 +65,50 @@ def held_rows(
         ConfigError: the bank's table of weights can't be used.
     """
     folder = config.rows_dir / run_id
-    parts = {name: RowWriter(folder / name, len(contract.feature_names)) for name in ("training", "validation", "test")}
-    times: list[Times] = [np.empty(0, dtype="datetime64[us]")]
+    parts: dict[str, RowWriter] = {}
     try:
-        weigh = weigher(config, contract, plan.weight_column)
-        for table in feature_blocks(config, own):
-            split = split_block(own, table, plan)
-            training = arrays_of(contract, split.training, weigh(split.training), sampled=plan.boosting.subsample < 1.0)
-            parts["training"].append(training)
-            times.append(split.training["event_time"].to_numpy("datetime64[us]"))
-            if split.validation is not None:
-                parts["validation"].append(arrays_of(contract, split.validation))
-            parts["test"].append(arrays_of(contract, split.test))
-        files = {name: writer.finish() for name, writer in parts.items()}
-        check_split(config, plan, files["training"].n_rows)
-        yield HeldRows(
-            training=files["training"],
-            times=np.concatenate(times),
-            validation=None if plan.validate_from is None else files["validation"],
-            test=files["test"],
-        )
+        try:
+            held = _write(config, own, contract, plan, folder, parts)
+        except OSError as error:
+            raise LocalError(
+                f"bank {config.bank_id}: the run's rows can't be written to {folder}: {error.strerror}; they need room "
+                "on disk, and a folder of this bank's own (work_dir, or shards.folder)"
+            ) from error
+        check_split(config, plan, held.training.n_rows)
+        yield held
     finally:
         for writer in parts.values():
             writer.finish().remove()
         _remove_empty(folder)
+
+
+def _write(
+    config: BankConfig,
+    own: DataContract,
+    contract: DataContract,
+    plan: RunPlan,
+    folder: Path,
+    parts: dict[str, RowWriter],
+) -> HeldRows:
+    """Writes the rows; `parts` gets each writer as soon as it is there, for whoever must remove what it wrote."""
+    for name in ("training", "validation", "test"):
+        parts[name] = RowWriter(folder / name, len(contract.feature_names))
+    times: list[Times] = [np.empty(0, dtype="datetime64[us]")]
+    weigh = weigher(config, contract, plan.weight_column)
+    for table in feature_blocks(config, own):
+        split = split_block(own, table, plan)
+        parts["training"].append(arrays_of(contract, split.training, weigh(split.training), sampled=plan.sampled))
+        times.append(split.training["event_time"].to_numpy("datetime64[us]"))
+        if split.validation is not None:
+            parts["validation"].append(arrays_of(contract, split.validation))
+        parts["test"].append(arrays_of(contract, split.test))
+    files = {name: writer.finish() for name, writer in parts.items()}
+    return HeldRows(
+        training=files["training"],
+        times=np.concatenate(times),
+        validation=None if plan.validate_from is None else files["validation"],
+        test=files["test"],
+    )
 
 
 def _remove_empty(folder: Path) -> None:

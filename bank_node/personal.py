@@ -22,6 +22,7 @@ from bank_node.evaluation import RankingMetrics, rank_metrics
 from bank_node.federation import BankRows
 from bank_node.files import write_atomic
 from bank_node.purge import PERSONAL, note_trained_on, seen_until
+from bank_node.registry import find_model
 from bank_node.scoring import load_model
 from bank_node.training_rows import labels_of
 from features import DataContract, time_split
@@ -166,10 +167,8 @@ def _verdict(consortium: RankingMetrics, personal: RankingMetrics | None) -> tup
 def _end(config: BankConfig, sha256: str, until: dt.datetime | None) -> dt.datetime:
     """The end of the rows to train on, naive UTC."""
     given = until.astimezone(dt.UTC).replace(tzinfo=None) if until is not None and until.tzinfo else until
-    seen = None
-    for path in sorted(config.registry.glob("*.json")):
-        if path.stem != "current" and hashlib.sha256(path.read_bytes()).hexdigest() == sha256:
-            seen = seen_until(config, path.stem)
+    model = find_model(config, sha256)
+    seen = None if model is None else seen_until(config, model.stem)
     found = given or seen
     if found is None:
         raise LocalError(

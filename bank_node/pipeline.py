@@ -140,7 +140,7 @@ def train(config_path: Path | str, run_id: str, *, log: Log = logger.info) -> di
     from bank_node.held_rows import HeldRows, held_rows
     from bank_node.purge import note_trained_on
     from bank_node.quality import told_of_bins
-    from bank_node.shards import spread
+    from bank_node.shards import dask_client, shards_on
     from bank_node.shared_rows import share_risk
     from bank_node.training_rows import released_model
     from bank_node.tuning import train_or_tune, tuned_parameters
@@ -158,10 +158,12 @@ def train(config_path: Path | str, run_id: str, *, log: Log = logger.info) -> di
             return ends.enter_context(held_rows(config, own, contract, plan, run_id))
 
         # What can be wrong with our rows is found before the others wait for us.
+        plan.check_features(contract.feature_names)
         held = hold()
         warm = released_model(config, plan.boosting.warm_start)
+        workers = ends.enter_context(dask_client(config.shards)) if config.shards else None
         session.join(contract.fingerprint, own_contract="" if contract == own else f"{own.name} {own.version}")
-        note_trained_on(config, run_id, contract, plan.train_until)
+        note_trained_on(config, run_id, contract, plan.train_until, warm_start=plan.boosting.warm_start)
         session.exchange_keys()
         shared = share_risk(config, contract, session, run_id, lambda: extract(config_path, log=log), log)
         if shared is not None:
@@ -188,7 +190,11 @@ def train(config_path: Path | str, run_id: str, *, log: Log = logger.info) -> di
             beginning=beginning,
             validation=held.judging,
             warm=warm,
-            shards=ends.enter_context(spread(config.shards, held.training)),
+            shards=(
+                ends.enter_context(shards_on(workers, config.shards, held.training))
+                if config.shards and workers
+                else None
+            ),
         )
         return {
             "run_id": run_id,

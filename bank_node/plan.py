@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -46,14 +47,13 @@ class TuningPlan(BaseModel):
             LocalError: a set has a bad parameter, or one that all must have in common; names both.
         """
         found = []
-        for number, own in enumerate(self.sets, start=1):
-            for name in ("n_estimators", "early_stopping_rounds", *_COMMON):
-                if name in own:
-                    raise LocalError(f"tuning, set {number}: {name} can't differ between sets; give it in params")
+        for number, given in enumerate(self.sets, start=1):
             try:
-                alone = BoostingParameters.from_mapping(own)
-                changed = {name: alone.to_mapping()[name] for name in BoostingParameters.names_of(own)}
-                whole = params.to_mapping() | changed | {"n_estimators": self.rungs[-1]}
+                own = BoostingParameters.canonical(given)
+                for name in ("n_estimators", "early_stopping_rounds", *_COMMON):
+                    if name in own:
+                        raise ParameterError(f"{name} can't differ between sets; give it in params")
+                whole = params.to_mapping() | own | {"n_estimators": self.rungs[-1]}
                 found.append(BoostingParameters.from_mapping(whole))
             except ParameterError as error:
                 raise LocalError(f"tuning, set {number}: {error}") from error
@@ -100,6 +100,29 @@ class RunPlan(BaseModel):
         """The parsed training parameters."""
         return BoostingParameters.from_mapping(self.params)
 
+    @property
+    def parameter_sets(self) -> tuple[BoostingParameters, ...]:
+        """All that may be trained by: the search's sets, or the run's one."""
+        return (self.boosting,) if self.tuning is None else self.tuning.parameters(self.boosting)
+
+    @property
+    def sampled(self) -> bool:
+        """Whether rows are sampled, so that they need keys."""
+        return any(params.subsample < 1.0 for params in self.parameter_sets)
+
+    def check_features(self, names: Sequence[str]) -> None:
+        """Check that the parameters name only features there are.
+
+        Raises:
+            LocalError: names the parameter, and in a search the set.
+        """
+        for number, params in enumerate(self.parameter_sets, start=1):
+            try:
+                params.check_features(names)
+            except ParameterError as error:
+                where = "" if self.tuning is None else f"tuning, set {number}: "
+                raise LocalError(f"{where}{error}") from error
+
     def to_json(self) -> str:
         """Canonical JSON, for the run's settings."""
         return json.dumps(self.model_dump(mode="json"), sort_keys=True)
@@ -116,9 +139,7 @@ class RunPlan(BaseModel):
         except ValidationError as error:
             wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
             raise LocalError(f"the run's parameters: {wrong}") from error
-        boosting = plan.boosting  # refuses unknown training parameters before we join
-        if plan.tuning is not None:
-            plan.tuning.parameters(boosting)
+        _ = plan.boosting, plan.parameter_sets  # refuses unknown training parameters before we join
         return plan
 
 

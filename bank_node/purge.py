@@ -17,12 +17,14 @@ from typing import Any
 
 from bank_node.config import BankConfig
 from bank_node.files import write_atomic
+from bank_node.registry import find_model
 from bank_node.tables import identifier_keys
 from features import DataContract
 from features.incremental import purge_days
 from features.purging import Affected
 from features.store import FeatureStore
 from protocol.channel import read_secret_file
+from protocol.errors import LocalError
 
 __all__ = ["PERSONAL", "note_trained_on", "purge_rows", "requested_accounts", "seen_by", "seen_until"]
 
@@ -31,8 +33,19 @@ PERSONAL = "personal"
 _TRAINED_ON = "trained_on.json"
 
 
-def note_trained_on(config: BankConfig, run_id: str, contract: DataContract, until: dt.datetime | None) -> None:
-    """Write down which days a run's training rows are of, and what these were made from."""
+def note_trained_on(
+    config: BankConfig, run_id: str, contract: DataContract, until: dt.datetime | None, *, warm_start: str = ""
+) -> None:
+    """Write down which days a run's training rows are of, and what these were made from.
+
+    Args:
+        config: the bank's.
+        run_id: the run.
+        contract: the run's.
+        until: the end of its training rows; None where they have none.
+        warm_start: SHA-256 of the model that it goes on from, whose rows count too; the end is not known where that
+            model's is not.
+    """
     store = FeatureStore(config.store_dir)
     days = {}
     end = until.astimezone(dt.UTC).replace(tzinfo=None) if until is not None and until.tzinfo else until
@@ -40,6 +53,13 @@ def note_trained_on(config: BankConfig, run_id: str, contract: DataContract, unt
         if end is None or dt.datetime.combine(day, dt.time.min) < end:
             facts = store.facts(store.partition("features", day))
             days[day.isoformat()] = [facts.get("chain"), facts.get("labels")]
+    if warm_start:
+        model = find_model(config, warm_start)
+        noted = None if model is None else config.run_dir(model.stem) / _TRAINED_ON
+        before = json.loads(noted.read_text()) if noted is not None and noted.exists() else {"until": None, "days": {}}
+        days = before["days"] | days
+        known = before["until"] and dt.datetime.fromisoformat(before["until"])
+        end = max(end, known) if end and known else None
     document = {"contract": contract.fingerprint, "until": end and end.isoformat(), "days": days}
     write_atomic(config.run_dir(run_id) / _TRAINED_ON, json.dumps(document).encode())
 
@@ -107,7 +127,8 @@ def purge_rows(
         reason: for the record; name no customer in it.
 
     Returns:
-        The record: counts, periods and runs, no identifier.
+        The record: counts, periods and runs, no identifier. Its ``runs_under_way`` held rows at that time: if such a
+        run is released later, its model may have seen them.
     """
     asked, files = requested_accounts(config)
     wanted = list(periods)
@@ -129,8 +150,7 @@ def purge_rows(
     found = purge_days(
         contract, FeatureStore(config.store_dir), key=key, accounts=everyone, periods=wanted, record=begin
     )
-    # What a run that was killed left; one that is under way fails, and is repeated without the purged rows.
-    shutil.rmtree(config.rows_dir, ignore_errors=True)
+    record["runs_under_way"] = _without_held_rows(config)
     record["alerts"] = _without_alerts(config, found.payments)
     for file in files:
         file.unlink()
@@ -138,6 +158,21 @@ def purge_rows(
     seen = ", ".join(model["run_id"] for model in record["models"]) or "none"
     log(f"{record['rows']} rows and {record['alerts']} alerts purged; released models that had seen them: {seen}")
     return record
+
+
+def _without_held_rows(config: BankConfig) -> list[str]:
+    """Take away what runs hold of rows; returns those runs: killed ones, and ones that still have them mapped.
+
+    Raises:
+        LocalError: the files can't be removed.
+    """
+    runs = sorted(folder.name for folder in config.rows_dir.iterdir()) if config.rows_dir.is_dir() else []
+    try:
+        if runs:
+            shutil.rmtree(config.rows_dir)
+    except OSError as error:
+        raise LocalError(f"rows in {config.rows_dir} can't be removed: {error.strerror}; purge again") from error
+    return runs
 
 
 def _without_alerts(config: BankConfig, payments: frozenset[str]) -> int:

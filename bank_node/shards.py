@@ -12,21 +12,12 @@ from typing import Any
 from bank_node.boosting.dask_rows import DaskShards
 from bank_node.boosting.row_files import RowFiles
 from bank_node.config import ShardsConfig
+from protocol.channel import read_secret_file
 from protocol.errors import ConfigError
 
-__all__ = ["dask_client", "open_shards", "spread"]
+__all__ = ["dask_client", "open_shards", "shards_on"]
 
 _CONNECT_SECONDS = 30
-
-
-@contextmanager
-def spread(config: ShardsConfig | None, files: RowFiles) -> Iterator[DaskShards | None]:
-    """The rows in shards if the bank spreads them, else None."""
-    if config is None:
-        yield None
-        return
-    with open_shards(config, files) as shards:
-        yield shards
 
 
 @contextmanager
@@ -36,18 +27,28 @@ def open_shards(config: ShardsConfig, files: RowFiles) -> Iterator[DaskShards]:
     Raises:
         ConfigError: Dask is not installed, or its scheduler can't be reached.
     """
-    with dask_client(config) as client:
-        workers = config.workers or max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
-        shards = DaskShards(client, files, config.shards or workers)
-        try:
-            yield shards
-        finally:
-            shards.close()
+    with dask_client(config) as client, shards_on(client, config, files) as shards:
+        yield shards
+
+
+@contextmanager
+def shards_on(client: Any, config: ShardsConfig, files: RowFiles) -> Iterator[DaskShards]:
+    """As `open_shards`, on a client that is there."""
+    workers = config.workers or max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
+    shards = DaskShards(client, files, config.shards or workers)
+    try:
+        yield shards
+    finally:
+        shards.close()
 
 
 @contextmanager
 def dask_client(config: ShardsConfig) -> Iterator[Any]:
-    """A `distributed.Client` of the workers."""
+    """A `distributed.Client` of the workers.
+
+    Raises:
+        ConfigError: Dask is not installed, its scheduler can't be reached, or a certificate or key can't be used.
+    """
     try:
         import dask
         from distributed import Client, LocalCluster
@@ -76,7 +77,11 @@ def dask_client(config: ShardsConfig) -> Iterator[Any]:
                 yield client
             return
         security = Security()
-        if config.ca is not None:
+        if config.ca is not None and config.certificate is not None and config.key is not None:
+            for path in (config.ca, config.certificate):
+                if not path.is_file():
+                    raise ConfigError(f"shards: {path} is not there; it must be a certificate of the Dask cluster")
+            read_secret_file(config.key, "key for the Dask cluster")
             security = Security(
                 tls_ca_file=str(config.ca),
                 tls_client_cert=str(config.certificate),

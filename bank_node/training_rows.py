@@ -3,7 +3,6 @@
 It trains nothing and sends nothing. The dates are the run plan's, so all banks split alike.
 """
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +13,11 @@ import pandas as pd
 
 from bank_node.boosting import row_keys
 from bank_node.boosting.binning import check_weights
+from bank_node.boosting.errors import RowError
 from bank_node.config import BankConfig
 from bank_node.federation import BankRows
 from bank_node.plan import RunPlan
+from bank_node.registry import find_model
 from bank_node.tables import identifier_keys
 from features import DataContract, time_split
 from features.identifiers import hashed
@@ -30,9 +31,7 @@ __all__ = [
     "labels_of",
     "released_model",
     "split_block",
-    "split_rows",
     "weigher",
-    "weights_of",
 ]
 
 
@@ -51,23 +50,14 @@ class RowParts:
     test: pd.DataFrame
 
 
-def split_rows(config: BankConfig, contract: DataContract, table: pd.DataFrame, plan: RunPlan) -> RowParts:
-    """Split a table of features by the plan's dates, with the contract's label delay between the parts.
+def split_block(contract: DataContract, table: pd.DataFrame, plan: RunPlan) -> RowParts:
+    """Split some rows by the plan's dates, with the contract's label delay between the parts; parts may be empty.
 
     Args:
         contract: the bank's own.
         table: with ``event_time`` and ``is_fraud``.
-
-    Raises:
-        LocalError: no labelled row is left to train on, or the run needs validation rows and its plan names none.
+        plan: the run's.
     """
-    parts = split_block(contract, table, plan)
-    check_split(config, plan, len(parts.training))
-    return parts
-
-
-def split_block(contract: DataContract, table: pd.DataFrame, plan: RunPlan) -> RowParts:
-    """Split a part of a table of features; parts may be empty."""
     known = table[table["is_fraud"].notna()]
     early, test = known, known
     if plan.train_until is not None:
@@ -126,13 +116,6 @@ def labels_of(table: pd.DataFrame) -> npt.NDArray[np.uint8]:
     return (table["is_fraud"].to_numpy() > 0.5).astype(np.uint8)
 
 
-def weights_of(
-    config: BankConfig, contract: DataContract, table: pd.DataFrame, column: str
-) -> npt.NDArray[np.float32] | None:
-    """What each row of a table weighs; see `weigher`."""
-    return weigher(config, contract, column)(table)
-
-
 def weigher(
     config: BankConfig, contract: DataContract, column: str
 ) -> Callable[[pd.DataFrame], npt.NDArray[np.float32] | None]:
@@ -144,7 +127,7 @@ def weigher(
         column: the plan's ``weight_column``; empty where each row weighs 1.
 
     Returns:
-        A function of tables; it raises `RowError` where a weight is negative or too large.
+        A function of tables; it raises `ConfigError` where a weight is negative or too large.
 
     Raises:
         LocalError: the bank doesn't have the column.
@@ -153,6 +136,7 @@ def weigher(
     if not column:
         return lambda table: None
     known: pd.Series | None = None
+    where = f"feature {column}" if column in contract.feature_names else f"row_weights {config.row_weights}, {column}"
     if column not in contract.feature_names:
         if config.row_weights is None:
             raise LocalError(
@@ -164,7 +148,11 @@ def weigher(
     def weigh(table: pd.DataFrame) -> npt.NDArray[np.float32] | None:
         found = table[column] if known is None else table["row_id"].map(known)
         weights = found.to_numpy(np.float32, na_value=np.nan)
-        return check_weights(np.where(np.isnan(weights), np.float32(1.0), weights), len(table))
+        try:
+            return check_weights(np.where(np.isnan(weights), np.float32(1.0), weights), len(table))
+        except RowError as error:
+            # Its row number is that of a part, which nobody could look up.
+            raise ConfigError(f"{where}: weights must lie between 0 and 2**20") from error
 
     return weigh
 
@@ -180,10 +168,9 @@ def released_model(config: BankConfig, sha256: str) -> bytes:
     """
     if not sha256:
         return b""
-    for path in sorted(config.registry.glob("*.json")):
-        model = path.read_bytes()
-        if hashlib.sha256(model).hexdigest() == sha256:
-            return model
+    found = find_model(config, sha256)
+    if found is not None:
+        return found.read_bytes()
     raise LocalError(
         f"the run goes on from model {sha256[:12]}, which bank {config.bank_id} does not have: put the released file "
         f"into {config.registry} (its SHA-256 must be {sha256}), then train again"

@@ -29,6 +29,7 @@ from bank_node.federation import (
 from bank_node.files import write_atomic
 from bank_node.plan import TuningPlan
 from bank_node.validation import ValidationJudge
+from protocol.errors import LocalError
 from protocol.halving import sets_at_rungs
 from protocol.run_state import Phase
 
@@ -181,6 +182,8 @@ def tune_model(
     state = run_dir / STATE
     known: list[float] = json.loads(state.read_bytes())["known"] if state.exists() else []
 
+    spent: dict[str, float] = {}
+
     def trained(number: int, target: int, *, final: bool = False) -> FederatedModel:
         folder = run_dir / f"set_{number}"
         folder.mkdir(parents=True, exist_ok=True)
@@ -205,6 +208,9 @@ def tune_model(
             shards=shards,
         )
         _copy(("bins.npz", "turns.json"), folder, run_dir)
+        # Only the first stretch agrees on bins; the others read them.
+        for phase, seconds in model.seconds.items():
+            spent[phase] = spent.get(phase, 0.0) + seconds
         return model
 
     def judged(model: FederatedModel, rounds: int) -> float:
@@ -239,8 +245,7 @@ def tune_model(
         ranked.sort(key=lambda number: (-scores[number][-1], number))
         log(f"rung {rung + 1} of {len(tuning.rungs)}, {target} trees: set {ranked[0] + 1} leads")
     best = ranked[0]
-    model = trained(best, tuning.rungs[-1], final=True)
-    write_atomic(run_dir / "model.json", model.model_json)
+    model = replace(trained(best, tuning.rungs[-1], final=True), seconds=spent)
     result = TuningResult(
         metric=params.eval_metric,
         rungs=tuple(tuning.rungs),
@@ -248,7 +253,9 @@ def tune_model(
         scores=tuple(tuple(each) for each in scores),
         best=best,
     )
+    # The model last: where it is, so is what it was made with.
     write_atomic(state, json.dumps({"known": known} | result.to_mapping(), indent=2).encode())
+    write_atomic(run_dir / "model.json", model.model_json)
     log(f"set {best + 1} of {len(sets)} is the best: {json.dumps(tuning.sets[best])}")
     return model, result
 
@@ -305,7 +312,10 @@ def tuned_parameters(run_dir: Path, params: BoostingParameters, tuning: TuningPl
     """The parameters of a run's model: the best set's where it searched."""
     if tuning is None:
         return params
-    best = json.loads((run_dir / STATE).read_bytes())["best"]
+    try:
+        best = json.loads((run_dir / STATE).read_bytes())["best"]
+    except (OSError, KeyError) as error:
+        raise LocalError(f"run {run_dir.name}: its search has not ended at this bank; train again first") from error
     return replace(tuning.parameters(params)[best], n_estimators=tuning.rungs[-1])
 
 

@@ -233,6 +233,16 @@ class BoostingParameters:
         Raises:
             ParameterError: For an unknown name, a name given twice through an alias, or a bad value.
         """
+        return cls(**cls.canonical(mapping))
+
+    @classmethod
+    def canonical(cls, mapping: Mapping[str, Any]) -> dict[str, Any]:
+        """A mapping as `from_mapping` takes it under the attributes' own names; values are not looked at.
+
+        Raises:
+            ParameterError: For an unknown name, a name given twice through an alias, or an objective, tree_method or
+                booster other than ours.
+        """
         known = {field.name for field in fields(cls)}
         values: dict[str, Any] = {}
         for name, value in mapping.items():
@@ -248,12 +258,7 @@ class BoostingParameters:
             if target in values:
                 raise ParameterError(f"parameter {target} is given twice (once as {name})")
             values[target] = value
-        return cls(**values)
-
-    @staticmethod
-    def names_of(mapping: Mapping[str, Any]) -> list[str]:
-        """The attributes that a mapping as `from_mapping` takes it sets, aliases resolved."""
-        return [_ALIASES.get(name, name) for name in mapping if name not in _FIXED]
+        return values
 
     def to_mapping(self) -> dict[str, Any]:
         """Returns all parameters by their own names, as JSON-able values; `from_mapping` reads it back."""

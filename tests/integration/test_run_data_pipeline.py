@@ -13,13 +13,13 @@ import yaml
 
 from bank_node import pipeline
 from bank_node.boosting import read_booster, row_keys
-from bank_node.config import load_config
+from bank_node.config import ShardsConfig, load_config
 from bank_node.federation import BankRows
 from bank_node.held_rows import held_rows
 from bank_node.plan import RunPlan, TuningPlan
 from bank_node.session import RunSession
 from bank_node.tables import feature_blocks, feature_rows
-from bank_node.training_rows import columns_of, labels_of, released_model, split_rows, weights_of
+from bank_node.training_rows import columns_of, labels_of, released_model, split_block, weigher
 from bank_node.tuning import STATE
 from bank_node.verification import verify_run
 from features import load_contract
@@ -87,7 +87,7 @@ def pooled(configs: dict[str, Path], plan: RunPlan, warm: bytes, folder: Path) -
         config = load_config(path)
         table = feature_rows(config, CONTRACT)
         table = table[table["is_fraud"].notna()]
-        weights = weights_of(config, CONTRACT, table, plan.weight_column)
+        weights = weigher(config, CONTRACT, plan.weight_column)(table)
         times = table["event_time"]
         for part, here in {"train": times < begin, "validation": (times >= begin + gap) & (times < end)}.items():
             rows = table[here]
@@ -123,7 +123,7 @@ def pooled(configs: dict[str, Path], plan: RunPlan, warm: bytes, folder: Path) -
 
 def test_the_banks_model_is_that_of_the_pooled_rows(node: Node, configs: dict[str, Path], tmp_path: Path) -> None:
     first = trained(node, configs, RunPlan(params=SMALL, train_until=DATES["validate_from"]))
-    digest = {result["model_sha256"] for result in first.values()}.pop()
+    (digest,) = {result["model_sha256"] for result in first.values()}
     warm = released_model(load_config(configs[BANKS[0]]), digest)
     plan = RunPlan(params=STOPPING | {"warm_start": digest}, weight_column="certainty", **DATES)
     second = trained(node, configs, plan)
@@ -199,23 +199,25 @@ def test_a_bank_without_the_model_says_so_before_it_joins(node: Node, configs: d
 def test_weights_come_from_a_feature_or_the_banks_table(configs: dict[str, Path], tmp_path: Path) -> None:
     config = load_config(configs[BANKS[0]])
     table = feature_rows(config, CONTRACT)
-    assert weights_of(config, CONTRACT, table, "") is None
-    amounts = weights_of(config, CONTRACT, table, "amount")
+    assert weigher(config, CONTRACT, "")(table) is None
+    amounts = weigher(config, CONTRACT, "amount")(table)
     assert (amounts == table["amount"].to_numpy(np.float32)).all()
-    weights = weights_of(config, CONTRACT, table, "certainty")
+    weights = weigher(config, CONTRACT, "certainty")(table)
     assert 0.2 < (weights != 1).mean() < 0.5 and weights.min() >= 0.5 and weights.max() <= 3.0
     with pytest.raises(ConfigError, match=r"has no column 'doubt'; the run weighs rows by 'doubt'"):
-        weights_of(config, CONTRACT, table, "doubt")
+        weigher(config, CONTRACT, "doubt")(table)
     with pytest.raises(LocalError, match="has no row_weights in its configuration"):
-        weights_of(config.model_copy(update={"row_weights": None}), CONTRACT, table, "doubt")
+        weigher(config.model_copy(update={"row_weights": None}), CONTRACT, "doubt")(table)
+    written = pd.read_parquet(config.events)["payment_id"].iloc[0]
     for text, message in {
         "payment_id,w\na,1\na,2\n": "missing or there twice",
         "payment_id,w\na,high\n": "must be a number",
+        f"payment_id,w\n{written},-3\n": r"w\.csv, w: weights must lie between 0 and",
     }.items():
         path = tmp_path / "w.csv"
         path.write_text(text)
         with pytest.raises(ConfigError, match=message):
-            weights_of(config.model_copy(update={"row_weights": path}), CONTRACT, table, "w")
+            weigher(config.model_copy(update={"row_weights": path}), CONTRACT, "w")(table)
 
 
 def test_rows_in_files_are_those_of_the_whole_table(configs: dict[str, Path]) -> None:
@@ -226,7 +228,7 @@ def test_rows_in_files_are_those_of_the_whole_table(configs: dict[str, Path]) ->
         assert len(blocks) > 2
         pd.testing.assert_frame_equal(pd.concat(blocks, ignore_index=True), table)
     plan = RunPlan(params=STOPPING, weight_column="certainty", **DATES)
-    parts = split_rows(config, CONTRACT, table, plan)
+    parts = split_block(CONTRACT, table, plan)
     with held_rows(config, CONTRACT, CONTRACT, plan, "run") as held:
         for files, part in (
             (held.training, parts.training),
@@ -236,7 +238,7 @@ def test_rows_in_files_are_those_of_the_whole_table(configs: dict[str, Path]) ->
             assert np.array_equal(files.part().columns, columns_of(part, CONTRACT), equal_nan=True)
             assert np.array_equal(files.part().labels, labels_of(part))
         rows = held.training.part()
-        assert np.array_equal(rows.weights, weights_of(config, CONTRACT, parts.training, "certainty"))
+        assert np.array_equal(rows.weights, weigher(config, CONTRACT, "certainty")(parts.training))
         assert np.array_equal(rows.keys, row_keys(parts.training["row_id"]))
         assert np.array_equal(held.times, parts.training["event_time"].to_numpy("datetime64[us]"))
         assert list(config.rows_dir.rglob("*.bin"))
@@ -251,15 +253,59 @@ def test_a_plan_that_can_t_work_is_refused(configs: dict[str, Path]) -> None:
     config = load_config(configs[BANKS[0]])
     table = feature_rows(config, CONTRACT)
     plan = RunPlan(params=STOPPING, train_until=DATES["train_until"])
-    with pytest.raises(LocalError, match="its plan names no validate_from"):
-        split_rows(config, CONTRACT, table, plan)
+    with (
+        pytest.raises(LocalError, match="its plan names no validate_from"),
+        held_rows(config, CONTRACT, CONTRACT, plan, "run"),
+    ):
+        pass
     early = RunPlan(params=SMALL, validate_from="2020-01-01")
-    with pytest.raises(LocalError, match="has no labelled row before 2020-01-01"):
-        split_rows(config, CONTRACT, table, early)
-    parts = split_rows(config, CONTRACT, table, RunPlan(params=STOPPING, **DATES))
+    with (
+        pytest.raises(LocalError, match="has no labelled row before 2020-01-01"),
+        held_rows(config, CONTRACT, CONTRACT, early, "run"),
+    ):
+        pass
+    parts = split_block(CONTRACT, table, RunPlan(params=STOPPING, **DATES))
     assert parts.validation is not None
     gap = pd.Timedelta(days=CONTRACT.label.delay_days)
     assert parts.training["event_time"].max() < pd.Timestamp(DATES["validate_from"])
     assert parts.validation["event_time"].min() >= pd.Timestamp(DATES["validate_from"]) + gap
     assert parts.validation["event_time"].max() < pd.Timestamp(DATES["train_until"])
     assert parts.test["event_time"].min() >= pd.Timestamp(DATES["train_until"]) + gap
+
+
+def test_a_folder_that_can_t_hold_rows_is_named_and_left_as_it_was(configs: dict[str, Path], tmp_path: Path) -> None:
+    config = load_config(configs[BANKS[0]])
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    broken = config.model_copy(update={"work_dir": config.work_dir, "shards": ShardsConfig(workers=1, folder=blocked)})
+    with (
+        pytest.raises(LocalError, match=rf"bank {config.bank_id}: the run's rows can't be written to .*file"),
+        held_rows(broken, CONTRACT, CONTRACT, RunPlan(params=SMALL), "run"),
+    ):
+        pass
+    assert blocked.read_text() == ""
+
+
+def test_rows_have_keys_where_one_set_of_a_search_samples(configs: dict[str, Path]) -> None:
+    config = load_config(configs[BANKS[0]])
+    search = TuningPlan(sets=({}, {"subsample": 0.5}), rungs=(1, 2))
+    plan = RunPlan(params=SMALL, tuning=search, **DATES)
+    with held_rows(config, CONTRACT, CONTRACT, plan, "run") as held:
+        assert held.training.keyed
+    with held_rows(config, CONTRACT, CONTRACT, RunPlan(params=SMALL, **DATES), "run") as held:
+        assert not held.training.keyed
+
+
+def test_a_search_is_checked_before_a_bank_joins() -> None:
+    params = {"grow_policy": "lossguide", "max_leaves": 31}
+
+    def plan(*sets: dict[str, object]) -> RunPlan:
+        tuning = {"sets": list(sets), "rungs": [1, 2]}
+        return RunPlan.from_json(json.dumps({"params": params, "tuning": tuning}))
+
+    found = plan({"max_depth": 0}, {"learning_rate": 0.5}).parameter_sets
+    assert [(each.max_depth, each.eta, each.n_estimators) for each in found] == [(0, 0.3, 2), (6, 0.5, 2)]
+    with pytest.raises(LocalError, match="set 2: n_estimators can't differ"):
+        plan({}, {"num_boost_round": 500})
+    with pytest.raises(LocalError, match=r"set 1: .*nope"):
+        plan({"monotone_constraints": {"nope": 1}}, {}).check_features(["amount"])

@@ -89,7 +89,8 @@ def test_it_goes_on_after_a_stop_from_a_model_and_stops_early(tmp_path: Path) ->
             ).sha256
 
         with ThreadPoolExecutor(3) as pool:
-            return set(pool.map(one, homes)).pop()
+            (digest,) = set(pool.map(one, homes))
+        return digest
 
     trained(replace(PARAMS, n_estimators=2))
     # The folders keep bins, turns and two trees: the third is bank_2's turn again.

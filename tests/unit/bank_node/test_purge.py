@@ -1,6 +1,7 @@
 """Purging customers and periods: nothing of them stays or comes back, and the record says what had seen them."""
 
 import datetime as dt
+import hashlib
 import json
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import yaml
 
 from bank_node import pipeline
 from bank_node.config import BankConfig, load_config
-from bank_node.purge import note_trained_on, purge_rows
+from bank_node.purge import note_trained_on, purge_rows, seen_until
 from bank_node.tables import feature_rows
 from features import load_contract
 from features.errors import DataError
@@ -111,8 +112,23 @@ def test_a_purge_takes_what_a_killed_training_left(bank: Path) -> None:
     left = load_config(bank).rows_dir / "run" / "training" / "columns.bin"
     left.parent.mkdir(parents=True)
     left.write_bytes(b"rows")
-    pipeline.purge(bank, accounts=["a1"], log=lambda _: None)
-    assert not left.exists()
+    record = pipeline.purge(bank, accounts=["a1"], log=lambda _: None)
+    assert not left.exists() and record["runs_under_way"] == ["run"]
+
+
+def test_a_run_has_seen_what_the_model_saw_that_it_goes_on_from(bank: Path) -> None:
+    config = load_config(bank)
+    config.registry.mkdir(parents=True, exist_ok=True)
+    (config.registry / "first.json").write_bytes(b"a model")
+    digest = hashlib.sha256(b"a model").hexdigest()
+    begin, later = START + dt.timedelta(days=3), START + dt.timedelta(days=20)
+    note_trained_on(config, "unknown", CONTRACT, begin, warm_start=digest)
+    assert seen_until(config, "unknown") is None
+    note_trained_on(config, "first", CONTRACT, later)
+    note_trained_on(config, "second", CONTRACT, begin, warm_start=digest)
+    assert seen_until(config, "second") == later
+    days = [json.loads((config.run_dir(run) / "trained_on.json").read_text())["days"] for run in ("first", "second")]
+    assert days[0] == days[1]
 
 
 def test_a_purged_period_is_as_if_never_there(bank: Path, tmp_path: Path) -> None:

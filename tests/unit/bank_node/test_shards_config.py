@@ -1,10 +1,12 @@
 """The configuration of row shards: complete, and never unencrypted to another machine."""
 
+from pathlib import Path
+
 import pytest
 from pydantic import ValidationError
 
 from bank_node.boosting.row_files import RowFiles
-from bank_node.config import ShardsConfig
+from bank_node.config import BankConfig, ShardsConfig
 from bank_node.shards import open_shards
 from protocol.errors import ConfigError
 
@@ -45,6 +47,27 @@ def test_what_is_incomplete_or_unsafe_is_refused(given: dict[str, object], why: 
 )
 def test_what_is_safe_is_taken(given: dict[str, object]) -> None:
     ShardsConfig.model_validate(given)
+
+
+def test_certificates_that_are_not_there_and_an_open_key_are_named(tmp_path: Path) -> None:
+    files = RowFiles(folder=tmp_path, n_rows=0, n_features=1)
+    paths = {name: tmp_path / f"{name}.pem" for name in ("ca", "certificate", "key")}
+    config = ShardsConfig(scheduler="tls://127.0.0.1:1", **paths)
+    paths["certificate"].write_text("")
+    with pytest.raises(ConfigError, match=r"ca\.pem is not there"), open_shards(config, files):
+        pass
+    paths["ca"].write_text("")
+    paths["key"].write_text("")
+    paths["key"].chmod(0o644)
+    with pytest.raises(ConfigError, match=r"key\.pem"), open_shards(config, files):
+        pass
+
+
+def test_two_banks_may_share_a_folder(tmp_path: Path) -> None:
+    one = BankConfig.model_construct(
+        bank_id="alder", work_dir=tmp_path, shards=ShardsConfig(workers=1, folder=tmp_path)
+    )
+    assert one.rows_dir != one.model_copy(update={"bank_id": "birch"}).rows_dir
 
 
 def test_a_scheduler_that_is_not_there_is_named(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -178,6 +178,7 @@ def test_a_cluster_of_the_bank_is_reached_by_tls_with_its_certificates_only(samp
     ):
         paths[name] = tmp_path / f"{name}.pem"
         paths[name].write_text(text)
+        paths[name].chmod(0o600)
     params = BoostingParameters(n_estimators=2, max_depth=3, max_bin=16)
     with open_shards(ShardsConfig(scheduler=address, **paths), files) as shards:
         assert shards.n_shards == 3
