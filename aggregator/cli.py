@@ -95,7 +95,7 @@ def open_run(
 ) -> None:
     """Open a run and print its id."""
     from protocol.documents import read_mapping
-    from protocol.halving import total_trees
+    from protocol.halving import tuning_rounds
     from protocol.messages import RunSettings
 
     parameters = read_mapping(params, "parameters") if params else {}
@@ -103,15 +103,10 @@ def open_run(
     tuning = None
     if tune is not None:
         tuning = read_mapping(tune, "search")
-        sets, rungs = tuning.get("sets"), tuning.get("rungs")
-        if set(tuning) != {"sets", "rungs"} or not isinstance(sets, list) or not isinstance(rungs, list):
-            raise ConfigError(f"search {tune} must have a list of sets and a list of rungs, and nothing else")
         try:
-            rounds = total_trees(len(sets), rungs)
+            rounds = tuning_rounds(tuning, validate_from)
         except ValueError as error:
             raise ConfigError(f"search {tune}: {error}") from error
-        if validate_from is None:
-            raise ConfigError("--tune needs --validate-from: rows that judge the sets")
     # What the banks read as their run plan.
     plan = {
         "params": parameters,

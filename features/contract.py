@@ -174,6 +174,9 @@ class DataContract(_Model):
         for name in ("direction", "channel", "category"):
             if self.column(name).vocabulary is None:
                 raise ValueError(f"column {name} must name a vocabulary")
+        country = "counterparty_country"
+        if f"{country}_code" in self.local_names and country in types and self.column(country).vocabulary is None:
+            raise ValueError(f"feature {country}_code needs column {country} to name a vocabulary")
         if self.currency not in MINOR_UNITS:
             raise ValueError("currency is no code of ISO 4217")
         if self.minor_unit_digits != MINOR_UNITS[self.currency]:

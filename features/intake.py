@@ -81,7 +81,9 @@ def take_in(intake: Intake, source: Path | BankTable, store: FeatureStore, befor
         else nullcontext(_file_items(source))
     )
     with found as items:
-        return _take_in(intake, items, store, before_step, "", intake.rules, _one_file)
+        return _take_in(
+            intake, items, store, before_step, "", intake.rules, _one_file, each_alone=not isinstance(source, BankTable)
+        )
 
 
 def take_in_labels(
@@ -107,7 +109,10 @@ def take_in_labels(
         _payments_digest(store) if load_purged(store).digest else "",
     )
     with found as items:
-        return _take_in(intake, items, store, before_step, PREFIX, rules, _one_label_file)
+        return _take_in(
+            intake, items, store, before_step, PREFIX, rules, _one_label_file,
+            each_alone=not isinstance(source, BankTable),
+        )  # fmt: skip
 
 
 def _payments_digest(store: FeatureStore) -> str:
@@ -137,7 +142,14 @@ def _take_in(
     prefix: str,
     rules: str,
     fill: Callable[..., dict[str, Any]],
+    *,
+    each_alone: bool,
 ) -> list[str]:
+    """Take in what is new.
+
+    Args:
+        each_alone: each item must have a good row, as a file must; of a table's days only one of all must.
+    """
     known = {name: entry for name, entry in store.entries().items() if is_label_entry(name) == bool(prefix)}
     for name in sorted(known.keys() - {prefix + item.name for item in items}):
         before_step(f"forget {name}")
@@ -155,15 +167,32 @@ def _take_in(
             try:
                 with store.new_intake(name) as folder, item.opened() as file:
                     entry = {"source": name, "stamp": stamp} | fill(intake, connection, file, folder, store, purged)
+                    if each_alone and not _some_good(entry):
+                        raise SourceError(_none_good(f"File {file}", entry))
                     (folder / "entry.json").write_text(json.dumps(entry))
                 taken.append(name)
             except DataError as error:
                 refused.append(str(error))
             _forget_tables(connection)
+    if not each_alone and taken:
+        entries = {name: entry for name, entry in store.entries().items() if is_label_entry(name) == bool(prefix)}
+        if not any(_some_good(entry) for entry in entries.values()):
+            refused.append(_none_good(taken[0], entries[taken[0]]))
+            for name in taken:
+                store.drop_intake(name)
     if refused:
         more = f" And {len(refused) - 10} more files." if len(refused) > 10 else ""
         raise SourceError(" ".join(refused[:10]) + more)
     return taken
+
+
+def _some_good(entry: dict[str, Any]) -> bool:
+    """Whether a good row is in it; an item without rows is none to complain of."""
+    return not entry["rows"] or entry["rows"] > sum(count for *_, count in entry["quarantined"])
+
+
+def _none_good(what: str, entry: dict[str, Any]) -> str:
+    return f"{what} has {entry['rows']} rows and none is good: {_words(entry['quarantined'])}."
 
 
 def _one_file(
@@ -172,7 +201,7 @@ def _one_file(
     """Fill the folder with one Parquet file a day and the quarantine; what to say about it in its entry.
 
     Raises:
-        DataError: the file can't be read, or it has rows and not one of them is good.
+        DataError: the file can't be read.
     """
     made = normalised(connection, file, intake.contract, intake.mapping, intake.key, intake.shared_key)
     days: dict[str, tuple[str, int]] = {}
@@ -194,8 +223,6 @@ def _one_file(
     found = sum(count for _, count in days.values())
     if made.rows != gone + found + sum(count for *_, count in quarantined):
         raise SourceError(f"File {file} changed while it was read: its rows don't add up.")
-    if made.rows and not found and not gone:
-        raise SourceError(f"File {file} has {made.rows} rows and none is good: {_words(quarantined)}.")
     return {"rows": made.rows, "quarantined": quarantined, "days": days, "purges": purged.digest, "purged": gone}
 
 
@@ -211,8 +238,6 @@ def _one_label_file(
     quarantined = _quarantined(connection, made, folder, store)
     if made.rows != len(rows) + sum(count for *_, count in quarantined):
         raise SourceError(f"File {file} changed while it was read: its rows don't add up.")
-    if made.rows and not len(rows):
-        raise SourceError(f"File {file} has {made.rows} labels and none is good: {_words(quarantined)}.")
     return {
         "rows": made.rows,
         "quarantined": [[f"labels.{column}" if column else "labels", reason, n] for column, reason, n in quarantined],

@@ -148,6 +148,8 @@ class LabelMapping(_Model):
             raise ValueError("labels are payment_id and is_fraud, and label_time if it is known")
         if any(self.columns[name].absent for name in wanted):
             raise ValueError("a label without its payment or its verdict is none")
+        if any(entry.sign_of is not None for entry in self.columns.values()):
+            raise ValueError("sign_of is for the direction of payments, not for labels")
         return self
 
 

@@ -194,6 +194,14 @@ def _mapped(
     return values, faults
 
 
+def _code_text(value: "ir.Value") -> "ir.Value":
+    """A code as text; in a column of floats, as pandas writes whole numbers with gaps, without a decimal point."""
+    if value.type().is_floating():
+        whole = value.try_cast("int64")
+        return (whole.cast("float64") == value).ifelse(whole.cast("string"), value.cast("string"))
+    return value.cast("string").strip()
+
+
 def _read(raw: "ir.Table", column: ColumnSpec, entry: ColumnMapping) -> "tuple[ir.Value, list[Fault]]":
     import ibis
 
@@ -211,12 +219,12 @@ def _read(raw: "ir.Table", column: ColumnSpec, entry: ColumnMapping) -> "tuple[i
         value = raw[entry.columns[0]]
     faults = []
     if entry.standard == "iso3166":
-        text = value.cast("string").strip().upper()
+        text = _code_text(value).upper()
         found = text.cases(*COUNTRY_OF.items(), else_=ibis.null("string"))
         faults.append(Fault(name, "no country code of ISO 3166", text.notnull() & (text != "") & found.isnull()))
         value = found
     if entry.standard == "iso18245":
-        text = value.cast("string").strip()
+        text = _code_text(value)
         code = text.re_search(r"^\d{3,4}$").ifelse(text, ibis.null("string")).cast("int64")
         faults.append(Fault(name, "no merchant category code", text.notnull() & (text != "") & code.isnull()))
         ranges = [(code.between(low, high), category) for (low, high), category in CATEGORY_RANGES]

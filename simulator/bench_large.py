@@ -27,7 +27,7 @@ from protocol.errors import ConfigError
 from protocol.messages import RunView
 from simulator.generator import GeneratorSettings, bank_names, generate
 from simulator.measuring import available_bytes, peak_bytes, processor_seconds
-from simulator.training import AggregatorProcess, federate_saved
+from simulator.training import AggregatorProcess, federate_saved, the_model
 from simulator.worker import BankJob, save_job
 
 __all__ = ["bench_large"]
@@ -70,6 +70,11 @@ def bench_large(
     screen = Console()
     tell = say or screen.print
     contract = _contract(features)
+    params = BoostingParameters.from_mapping(
+        {"n_estimators": trees, "max_depth": 6, "eta": 0.1, "max_bin": 64, "histogram_layout": layout}
+    )
+    if banks < 3:
+        raise ConfigError(f"{banks} banks; the benchmark needs three, as a run does")
     settings = GeneratorSettings(
         banks=banks,
         customers=max(20 * banks, math.ceil(rows / _PAYMENTS_OF_A_CUSTOMER)),
@@ -86,9 +91,6 @@ def bench_large(
     }
     n_rows = sum(figures["rows"] for figures in extracted.values())
     tell(f"training on {n_rows:,} rows of {banks} banks, {features} features, {trees} trees, {layout}")
-    params = BoostingParameters.from_mapping(
-        {"n_estimators": trees, "max_depth": 6, "eta": 0.1, "max_bin": 64, "histogram_layout": layout}
-    )
     trained = _train(folders, params, out, contract.alert_budget, tell)
     report = {
         "banks": banks,
@@ -114,9 +116,11 @@ def bench_large(
 def _contract(features: int) -> DataContract:
     """The packaged contract with the first of its features that a bank makes alone."""
     whole = load_contract(None)
+    if not 1 <= features <= len(whole.local_names):
+        raise ConfigError(
+            f"{features} features; the packaged contract has {len(whole.local_names)} that a bank makes alone"
+        )
     names = whole.local_names[:features]
-    if len(names) < features:
-        raise ConfigError(f"{features} features; the packaged contract has {len(names)} that a bank makes alone")
     chosen = tuple(feature for feature in whole.features if feature.name in names)
     return whole.model_copy(update={"features": chosen, "shared_risk": None})
 
@@ -194,9 +198,7 @@ def _train(
     results, seconds = federate_saved(
         dict(folders), params, out, alert_budget=alert_budget, on_progress=on_progress, on_end=on_end
     )
-    (out / "model.json").write_text(next(iter(results.values()))["model_json"])
-    if len({result["model_sha256"] for result in results.values()}) != 1:
-        raise ConfigError("the banks ended with different models")
+    (out / "model.json").write_text(the_model(results)["model_json"])
     kinds = next(iter(results.values()))["work"]
     return {
         "seconds": seconds,

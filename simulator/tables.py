@@ -220,7 +220,7 @@ def _validation(
     if validate_from is not None and time_column is not None:
         found = early & ~_before(table, path, time_column, validate_from, "--validate-from")
     elif share is not None and time_column is not None:
-        times = _times(table[time_column])
+        times = _times(table, path, time_column)
         found = early & (times >= times[early].quantile(1.0 - share)).to_numpy()
     elif share is not None and keys is not None:
         found = early & (sample_rows(keys, share, _VALIDATION_SEED, 0) == 1)
@@ -231,15 +231,19 @@ def _validation(
     return found
 
 
-def _times(times: pd.Series) -> pd.Series:
-    return times if pd.api.types.is_numeric_dtype(times) else pd.to_datetime(times)
+def _times(table: pd.DataFrame, path: Path, column: str) -> pd.Series:
+    times = table[column]
+    try:
+        return times if pd.api.types.is_numeric_dtype(times) else pd.to_datetime(times)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"table {path}, column {column!r}: neither times nor numbers") from error
 
 
 def _before(table: pd.DataFrame, path: Path, column: str, limit: str, option: str) -> npt.NDArray[np.bool_]:
-    times = table[column]
+    times = _times(table, path, column)
     try:
         end = float(limit) if pd.api.types.is_numeric_dtype(times) else pd.Timestamp(limit)
-        return np.asarray((_times(times) < end).to_numpy(), dtype=bool)
+        return np.asarray((times < end).to_numpy(), dtype=bool)
     except (ValueError, TypeError) as error:
         raise ConfigError(f"table {path}, column {column!r}: can't be compared with {option}") from error
 

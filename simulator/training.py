@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -44,7 +44,7 @@ from simulator.consortium import (
 from simulator.tables import SimulatedTable
 from simulator.worker import BankJob, PlainSums, load_job, run_bank, run_job, save_job
 
-__all__ = ["check_data", "federate", "federate_saved", "load_params", "load_warm", "train_consortium"]
+__all__ = ["check_data", "federate", "federate_saved", "load_params", "load_warm", "the_model", "train_consortium"]
 
 Progress = Callable[[RunView], None]
 
@@ -136,10 +136,7 @@ def train_consortium(
         warm=warm,
         shards=shards,
     )
-    digests = {result["model_sha256"] for result in results.values()}
-    if len(digests) != 1:
-        raise LocalError(f"the banks ended with {len(digests)} different models")
-    first = next(iter(results.values()))
+    first = the_model(results)
     (out / "model.json").write_text(first["model_json"])
     metrics: dict[str, Any] = {
         "consortium": first["consortium"],
@@ -168,6 +165,18 @@ def train_consortium(
     }
     (out / "report.json").write_text(json.dumps(report, indent=2) + "\n")
     return report
+
+
+def the_model(results: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    """One bank's result, for what all banks have alike.
+
+    Raises:
+        LocalError: they did not end with the same model.
+    """
+    digests = {result["model_sha256"] for result in results.values()}
+    if len(digests) != 1:
+        raise LocalError(f"the banks ended with {len(digests)} different models")
+    return next(iter(results.values()))
 
 
 def federate(

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 from pydantic import ValidationError
 
@@ -42,8 +43,11 @@ def load_search(path: Path | None) -> tuple[BoostingParameters, TuningPlan]:
     if path is None:
         return BoostingParameters(), DEFAULT_SEARCH
     document = read_mapping(path, "search")
+    common = document.pop("params", None) or {}
+    if not isinstance(common, dict):
+        raise ConfigError(f"search {path}: params must be a mapping")
     try:
-        params = BoostingParameters.from_mapping(document.pop("params", None) or {})
+        params = BoostingParameters.from_mapping(common)
         tuning = TuningPlan.model_validate({"sets": DEFAULT_SEARCH.sets, "rungs": DEFAULT_SEARCH.rungs} | document)
         tuning.parameters(params)
     except ValidationError as error:
@@ -102,7 +106,9 @@ def search(
     best = report["sets"][report["best"]]["params"]
     usual = BoostingParameters().to_mapping()
     given = {name: value for name, value in params.to_mapping().items() if value != usual[name]}
-    (out / "best.yaml").write_text(yaml.safe_dump(given | best | {"n_estimators": tuning.rungs[-1]}))
+    (out / "best.yaml").write_text(
+        yaml.safe_dump(given | BoostingParameters.canonical(best) | {"n_estimators": tuning.rungs[-1]})
+    )
     (out / "model.json").write_text(first["model_json"])
     (out / "tuning.json").write_text(json.dumps(report, indent=2) + "\n")
     _plot(report, out / "tuning.svg")
@@ -116,8 +122,8 @@ def _digest(table: SimulatedTable, params: BoostingParameters, tuning: TuningPla
     for part in (table.train, table.validation):
         for bank, rows in sorted(part.items()):
             digest.update(f"{bank} {rows.columns.shape}".encode())
-            digest.update(rows.labels.tobytes())
-            digest.update(b"" if rows.weights is None else rows.weights.tobytes())
+            for values in (rows.columns, rows.labels, rows.weights, rows.keys):
+                digest.update(b"" if values is None else np.ascontiguousarray(values).tobytes())
     return digest.hexdigest()
 
 

@@ -49,7 +49,7 @@ def run_settings(document: Mapping[str, Any]) -> Any:
         SettingsError: If a key is missing, unknown or of the wrong kind.
     """
     from protocol.errors import CrossbankError
-    from protocol.halving import total_trees
+    from protocol.halving import tuning_rounds
     from protocol.messages import RunSettings
 
     if missing := [name for name in _REQUIRED if not document.get(name)]:
@@ -65,7 +65,7 @@ def run_settings(document: Mapping[str, Any]) -> Any:
     try:
         rounds = int(plan["params"]["n_estimators"])
         if tuning is not None:
-            rounds = total_trees(len(tuning["sets"]), tuning["rungs"])
+            rounds = tuning_rounds(tuning, values["validate_from"])
         return RunSettings(
             title=str(values["title"]),
             roster=tuple(str(bank) for bank in values["roster"]),

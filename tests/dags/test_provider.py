@@ -267,7 +267,7 @@ def test_banks_understand_the_announced_plan(operator_config: Path) -> None:
     from dags.settings import read_mapping
 
     search = {"sets": [{"eta": 0.1}, {"eta": 0.3}, {}], "rungs": [4, 9]}
-    searching = run_settings(read_mapping(operator_config)["run"] | {"tuning": search})
+    searching = run_settings(read_mapping(operator_config)["run"] | {"tuning": search, "validate_from": "2026-02-10"})
     assert searching.rounds == 3 * 4 + 2 * 5
     assert RunPlan.from_json(searching.parameters_json).tuning.model_dump(mode="json") == search
     later = {"validate_from": "2026-02-10", "weight_column": "amount"}
@@ -275,6 +275,24 @@ def test_banks_understand_the_announced_plan(operator_config: Path) -> None:
     plan = RunPlan.from_json(settings.parameters_json)
     assert (plan.params["n_estimators"], plan.train_until.isoformat()) == (7, "2026-03-01T00:00:00")
     assert (plan.validate_from.isoformat(), plan.weight_column) == ("2026-02-10T00:00:00", "amount")
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"tuning": {}}, "must have sets and rungs"),
+        ({"tuning": [1]}, "must have sets and rungs"),
+        ({"tuning": {"sets": "abc", "rungs": [1]}}, "a list of sets and a list of rungs"),
+        ({"tuning": {"sets": [{}, {}], "rungs": [1]}}, "needs validate_from"),
+        ({"tuning": {"sets": [{}, {}], "rungs": [2, 1]}, "validate_from": "2026-02-10"}, "increasing numbers"),
+    ],
+)
+def test_a_search_that_can_t_work_is_refused_at_the_operator(operator_config: Path, given: dict, said: str) -> None:
+    from dags.provider.run_settings import run_settings
+    from dags.settings import SettingsError, read_mapping
+
+    with pytest.raises(SettingsError, match=said):
+        run_settings(read_mapping(operator_config)["run"] | given)
 
 
 def test_a_retry_of_open_run_opens_no_second_run(operator_config: Path, client: _Client) -> None:

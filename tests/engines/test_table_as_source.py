@@ -12,7 +12,7 @@ import yaml
 from bank_node import pipeline
 from features import load_contract
 from features.engines import BankTable
-from features.errors import ColumnTypeError, EmptyTableError, MissingColumnError
+from features.errors import ColumnTypeError, EmptyTableError, MissingColumnError, SourceError
 from features.identifiers import KEY_BYTES, IdentifierKey
 from features.incremental import Extraction, extract_days, read_features
 from features.labels import LabelCounts
@@ -127,6 +127,20 @@ def test_bad_rows_are_set_aside_and_counted(put: Put, tmp_path: Path) -> None:
     done = extract(put(frame(rows)), FeatureStore(tmp_path / "store"))
     assert sum(done.quarantined.values()) == 2
     assert done.rows == len(rows) == done.stored + 2
+
+
+def test_a_day_without_a_good_row_is_set_aside_and_a_table_without_one_is_refused(put: Put, tmp_path: Path) -> None:
+    rows = week()
+    rows[4]["event_time"] = rows[4]["event_time"].replace(year=2199)
+    rows[4]["label_time"] = None
+    store = FeatureStore(tmp_path / "store")
+    done = extract(put(frame(rows)), store)
+    assert sum(done.quarantined.values()) == 1 and done.stored == len(rows) - 1
+    for row in rows:
+        row["amount"] = -3.0
+    for _ in range(2):
+        with pytest.raises(SourceError, match="none is good"):
+            extract(put(frame(rows)), FeatureStore(tmp_path / "bad"))
 
 
 def test_a_table_without_rows_or_columns_or_days_is_refused(put: Put, tmp_path: Path) -> None:

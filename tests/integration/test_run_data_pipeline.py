@@ -121,6 +121,7 @@ def pooled(configs: dict[str, Path], plan: RunPlan, warm: bytes, folder: Path) -
     return str(results["one"]["model_sha256"])
 
 
+@pytest.mark.slow
 def test_the_banks_model_is_that_of_the_pooled_rows(node: Node, configs: dict[str, Path], tmp_path: Path) -> None:
     first = trained(node, configs, RunPlan(params=SMALL, train_until=DATES["validate_from"]))
     (digest,) = {result["model_sha256"] for result in first.values()}

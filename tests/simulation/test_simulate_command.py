@@ -99,6 +99,7 @@ def test_it_stops_early_weighs_samples_and_goes_on_from_a_model(rows: Path, tmp_
         ({"row_id_column": "bank"}, "row ids are missing or there twice"),
         ({"warm_start": "nowhere.json"}, "model nowhere.json can't be read"),
         ({"time_column": "t", "train_until": "2031-01-01"}, "leaves no rows on one side"),
+        ({"time_column": "text", "validation_share": "0.2"}, "column 'text': neither times nor numbers"),
         ({"table": "nowhere.parquet"}, "table nowhere.parquet can't be read"),
         ({"params": "nowhere.yaml"}, "parameters nowhere.yaml can't be read"),
     ],

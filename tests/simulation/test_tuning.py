@@ -14,10 +14,12 @@ from bank_node.checkpoint import TreeFile
 from bank_node.federation import BankRows
 from bank_node.plan import RunPlan, TuningPlan
 from bank_node.tuning import STATE, tune_model, tuned_parameters
-from protocol.errors import LocalError
+from protocol.errors import ConfigError, LocalError
 from protocol.halving import sets_at_rungs, total_trees
 from simulator.tables import SimulatedTable, auto_grid
-from simulator.training import federate, put_level
+from simulator.training import federate, load_params, put_level
+from simulator.tuning import load_search
+from simulator.tuning import search as run_search
 from simulator.worker import PlainSums
 from tests.simulation.tables import rows_and_labels
 
@@ -200,3 +202,21 @@ def test_the_command_searches_tells_and_goes_on(rows: Path, tmp_path: Path) -> N
     assert again.returncode == 2 and "holds another search" in again.stderr
     wrong = [part if part != "1500" else "999999" for part in command]
     assert "validation rows are none" in subprocess.run(wrong, capture_output=True, text=True, check=False).stderr
+
+
+def test_the_best_sets_file_is_one_that_training_takes_and_other_rows_are_another_search(tmp_path: Path) -> None:
+    plan = TuningPlan(sets=({"learning_rate": 0.1}, {"learning_rate": 0.6}), rungs=(1, 2))
+    params = BoostingParameters.from_mapping({"eta": 0.2, "max_depth": 2, "max_bin": 8})
+    run_search(table(2), params, plan, tmp_path / "o")
+    assert load_params(tmp_path / "o" / "best.yaml").eta in (0.1, 0.6)
+    changed = table(2)
+    changed.train["bank_0"].columns[0, 0] += 1e-3
+    with pytest.raises(ConfigError, match="holds another search"):
+        run_search(changed, params, plan, tmp_path / "o")
+
+
+@pytest.mark.parametrize("text", ["params: [1]", "params: text"])
+def test_parameters_of_a_search_must_be_a_mapping(tmp_path: Path, text: str) -> None:
+    (tmp_path / "s.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=r"s\.yaml: params must be a mapping"):
+        load_search(tmp_path / "s.yaml")

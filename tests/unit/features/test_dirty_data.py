@@ -441,7 +441,7 @@ def test_no_damage_to_a_message_is_anything_but_refused(tmp_path: Path, data: st
 
 
 @settings(
-    max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.explicit, Phase.generate]
+    max_examples=12, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.explicit, Phase.generate]
 )
 @given(st.data())
 def test_no_damage_to_a_csv_file_loses_a_line(tmp_path: Path, data: st.DataObject) -> None:

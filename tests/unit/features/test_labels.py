@@ -180,7 +180,7 @@ def test_a_label_file_that_can_t_be_used_stops_the_extraction(bank: Bank) -> Non
         bank.extract()
     assert bank.features()["is_fraud"].sum() == 1
     (bank.labels / "y.csv").write_text("payment_id,is_fraud,label_time\np4,7,2024-01-12\n")
-    with pytest.raises(SourceError, match="1 labels and none is good: column is_fraud: a number out of range"):
+    with pytest.raises(SourceError, match="1 rows and none is good: column labels.is_fraud: a number out of range"):
         bank.extract()
     # No case is decided on some days.
     (bank.labels / "y.csv").write_text("payment_id,is_fraud,label_time\n")
@@ -272,3 +272,9 @@ def test_the_configured_bank_takes_labels_and_says_so(bank: Bank, tmp_path: Path
     assert done["labels"] == {"read": 2, "applied": 1, "waiting": 1, "repeated": 0, "quarantined": {}}
     assert any("labels: of 2 rows 1 applied, 1 wait for their payment" in text for text in lines)
     assert done["frauds"] == 1 and load_contract().label.delay_days == 7
+
+
+def test_a_verdict_can_t_be_the_sign_of_a_number() -> None:
+    columns = {"payment_id": {"from": "payment_id"}, "is_fraud": {"sign_of": "amount"}}
+    with pytest.raises(ValidationError, match="sign_of is for the direction of payments"):
+        LabelMapping.model_validate({"columns": columns})
