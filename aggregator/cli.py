@@ -3,7 +3,6 @@
 import json
 import logging
 import signal
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from protocol.errors import ConfigError, CrossbankError
+from protocol.process import prepare_process
 
 __all__ = ["app", "main"]
 
@@ -37,13 +37,12 @@ def serve(config: Annotated[Path, typer.Option(help="The node's YAML file; see d
     from aggregator.server import AggregatorServer
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    # TenSEAL holds the GIL: let calls that wait for it have it sooner than the default 5 ms.
-    sys.setswitchinterval(0.0005)
     server = AggregatorServer(load_config(config))
     record_failed_handshakes(server.audit)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.stop())
     server.start()
+    prepare_process()
     server.wait()
 
 

@@ -17,6 +17,7 @@ HE_PARAMETERS: Final = {
     "plain_modulus": MODULUS,
     "coeff_modulus_bits": 109,
     "encryption": "symmetric",
+    "numbers": "coefficients",
 }
 
 #: SHA-256 of the canonical JSON of `HE_PARAMETERS`; every upload announces it.

@@ -50,7 +50,7 @@ def kernel_seconds(table: SimulatedTable, params: BoostingParameters) -> dict[st
     def train() -> None:
         train_trees(binned, rows.labels, params, lambda _, vector: vector, n_rows_total=cuts.n_rows_total)
 
-    names = ("begin_tree", "histograms", "split", "leaf_sums", "finish_tree")
+    names = ("begin_tree", "histograms", "split", "finish_tree")
     patches = [patch.object(LocalRows, name, timed(name, getattr(LocalRows, name))) for name in names]
     patches.append(patch.object(grower_module, "find_splits", timed("find_splits", grower_module.find_splits)))
     for one in patches:

@@ -1,7 +1,6 @@
 """One simulated bank: takes its shard through a run. In its own process it is ``python -m simulator bank-worker``."""
 
 import json
-import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -27,6 +26,7 @@ from bank_node.shards import open_shards
 from bank_node.tuning import OnScore, train_or_tune
 from protocol.channel import TlsFiles
 from protocol.errors import LocalError
+from protocol.process import prepare_process
 from protocol.run_state import Phase
 from simulator.measuring import peak_bytes
 
@@ -239,9 +239,9 @@ def _work(session: RunSession, watched: _Watched, processor: float) -> dict[str,
 
 def main(spec_path: Path) -> None:
     """The process: reads its spec, runs, writes ``result.json`` next to it."""
-    sys.setswitchinterval(0.0005)
     spec = json.loads(spec_path.read_text())
     warm_up()
+    prepare_process()
     folder = spec_path.parent
     files = TlsFiles(ca=Path(spec["ca"]), certificate=Path(spec["certificate"]), key=Path(spec["key"]))
     result = run_job(

@@ -217,11 +217,6 @@ class DaskRows:
         """See `RowStore`."""
         self._all("start", margin, list(trees), changing=True)
 
-    def magnitudes(self) -> Integers:
-        """See `RowStore`."""
-        # It refreshes the gradients, which the next `begin_tree` does again: nothing that a repetition needs.
-        return _added(self._all("magnitudes"))
-
     def begin_tree(self, plan: TreePlan) -> Integers:
         """See `RowStore`."""
         return _added(self._all("begin_tree", plan, changing=True))

@@ -17,16 +17,24 @@ from bank_node.boosting.errors import BoostingError, RowError, SumError
 from bank_node.boosting.gradients import BITS_OF_SUM, WEIGHT_BITS, base_margin, fraction_bits
 from bank_node.boosting.histogram import SlotLayout
 from bank_node.boosting.local_rows import LocalRows, NodeSplits, RowStore, TreePlan
-from bank_node.boosting.magnitudes import first_magnitudes, label_gradients, next_magnitudes
+from bank_node.boosting.magnitudes import first_magnitudes, label_gradients
 from bank_node.boosting.nodes import GrowingTree, Permissions
-from bank_node.boosting.packing import LARGEST, SMALL_STEP, Packing, Sizes, expected_sizes
+from bank_node.boosting.packing import (
+    LARGEST,
+    ROWS_WITHOUT_LEAF_SUM,
+    SMALL_STEP,
+    Packing,
+    Sizes,
+    expected_sizes,
+)
 from bank_node.boosting.parameters import BoostingParameters
 from bank_node.boosting.sampling import FeatureSampler, Keys
 from bank_node.boosting.split_rules import SplitRules
 from bank_node.boosting.splitting import Splits, find_splits
 from bank_node.boosting.stopping import Judge, judged, kept_trees, stops
-from bank_node.boosting.structure import Propose, grow_proposed
+from bank_node.boosting.structure import Propose, grow_proposed, sum_leaves
 from bank_node.boosting.trees import Tree
+from protocol.layout import PAYLOAD_SLOTS
 
 __all__ = ["OnRound", "grow_trees", "local_rows", "train_trees"]
 
@@ -62,7 +70,7 @@ def train_trees(
         params: The run's parameters, equal at all banks.
         secure_sum: Called as `secure_sum("train/<round>/<n>", vector)`, once a level (with loss-guided growth once a
             split) that can still split, with int64 values of which all banks' magnitudes together stay below 2**57.
-            In the packed layout also for "train/<round>/leaves" after that.
+            In the packed layout once more where a rounding was guessed too fine, and with many rows for the leaves.
         n_rows_total: Rows of all banks together.
         base_score: Probability to start from; None takes it from the parameters, or the cuts' counts.
         resume: Trees made before; their rounds are not trained again.
@@ -190,13 +198,7 @@ def grow_trees(
                 secure_sum=secure_sum,
             )
         else:
-            bounds = _Bounds(packing=None, most={})
-            if params.histogram_layout == "packed":
-                most = _magnitudes(trees, grower, base_score, warm=warm)
-                packing = None if trees else _first_packing(grower, base_score, warm=warm)
-                packing = packing or Packing.of(most, n_rows_total, bits)
-                bounds = _Bounds(packing=packing, most={0: most})
-            tree = grower.grow(round_index, bounds)
+            tree = grower.grow(round_index, _expected(trees, grower, base_score, warm=warm))
         if judge is not None:
             tree = replace(tree, metric=judged(judge, round_index, tree))
         trees.append(tree)
@@ -206,31 +208,33 @@ def grow_trees(
     return kept_trees(trees, params)
 
 
-def _first_packing(grower: "_Grower", base_score: float, *, warm: bool) -> Packing | None:
-    """In the first tree of rows that weigh alike, gradients take two values: they can be counted, and stay exact."""
-    cuts = grower.cuts
-    if warm or cuts.weight_total != cuts.n_rows_total << WEIGHT_BITS:
-        return None
-    of_labels = label_gradients(base_score, grower.params.scale_pos_weight, grower.bits)
-    return Packing.counting(of_labels, grower.n_rows_total)
-
-
-def _magnitudes(trees: Sequence[Tree], grower: "_Grower", base_score: float, *, warm: bool) -> Sizes:
-    """Bounds of all banks' gradients before the next tree: known, but for the first tree after another model."""
+def _expected(trees: Sequence[Tree], grower: "_Grower", base_score: float, *, warm: bool) -> "_Bounds":
+    """What is thought of the root before its sum; the exact sizes that come along are what counts."""
+    params, cuts, bits = grower.params, grower.cuts, grower.bits
+    if params.histogram_layout != "packed":
+        return _Bounds(packing=None, most={})
     if trees:
-        return Sizes(*trees[-1].magnitudes.tolist())
-    if warm:
-        magnitude, hessian = grower.sum("train/0/magnitudes", grower.rows.magnitudes()).tolist()
-        return Sizes(magnitude, magnitude, hessian)
-    cuts = grower.cuts
-    positive, positive_weight = cuts.n_positive_total, cuts.weight_positive_total
-    return first_magnitudes(
-        base_score,
-        (cuts.n_rows_total - positive, positive),
-        (cuts.weight_total - positive_weight, positive_weight),
-        grower.params.scale_pos_weight,
-        grower.bits,
-    )
+        # A tree seldom makes gradients larger, and never much.
+        sizes = Sizes(*(size + size // 8 for size in trees[-1].magnitudes.tolist()))
+    elif warm:
+        most = int(cuts.total_weight * max(1.0, params.scale_pos_weight) * 2.0**bits) + grower.n_rows_total
+        sizes = Sizes(most, most, most)
+    else:
+        positive, positive_weight = cuts.n_positive_total, cuts.weight_positive_total
+        sizes = first_magnitudes(
+            base_score,
+            (cuts.n_rows_total - positive, positive),
+            (cuts.weight_total - positive_weight, positive_weight),
+            params.scale_pos_weight,
+            bits,
+        )
+        if cuts.weight_total == cuts.n_rows_total << WEIGHT_BITS:
+            # Where rows weigh alike, gradients take two values: they can be counted, and stay exact.
+            of_labels = label_gradients(base_score, params.scale_pos_weight, bits)
+            counting = Packing.counting(of_labels, grower.n_rows_total)
+            if counting is not None:
+                return _Bounds(packing=counting, most={0: sizes})
+    return _Bounds(packing=Packing.of(sizes, grower.n_rows_total, bits), most={0: sizes})
 
 
 def _check_missing(binned: BinnedRows) -> None:
@@ -277,9 +281,21 @@ class _Bounds:
     packing: Packing | None
     most: dict[int, Sizes]
 
-    def packing_of(self, n_nodes: int, layout: SlotLayout) -> Packing | None:
-        """The rounding that a step of some nodes begins with; None where it is sent in exact pairs."""
-        return None if 2 * n_nodes * layout.sent.size <= SMALL_STEP else self.packing
+    def note_root(self, exact: Sizes, n_rows: int, bits: int) -> bool:
+        """Takes the root's exact sizes, and the rounding that they allow.
+
+        Returns:
+            Whether the rounding that the root was sent with fits, and was not much coarser than it could have been.
+        """
+        used, self.most[0] = self.packing, exact
+        if used is not None and used.of_labels is not None:
+            return True
+        best = self.packing = Packing.of(exact, n_rows, bits)
+        return used is not None and best is not None and used.close_to(best)
+
+    def packing_of(self, n_slots: int) -> Packing | None:
+        """The rounding that a step of so many slots begins with; None where it is sent in exact pairs."""
+        return None if 2 * n_slots <= SMALL_STEP else self.packing
 
     def note_children(self, parent: int, light: int, heavy: int) -> None:
         """Bound a heavy child, and a light one of which nothing came along."""
@@ -316,14 +332,15 @@ class _Grower:
 
         Args:
             round_index: From 0.
-            sizes: Bounds for the root, with a rounding that fits it; used by the packed layout only.
+            sizes: What is expected of the root; used by the packed layout only.
         """
         sampler = FeatureSampler(self.params, self.cuts.n_features, round_index)
         permissions = Permissions(self.params, self.layout, self.names, sampler)
         plan = TreePlan(round_index=round_index, layout=self.layout.only(permissions.of_tree))
         steps = (f"train/{round_index}/{n}" for n in itertools.count())
-        histograms, total = self._root(next(steps), plan, sizes)
-        tree = GrowingTree.planted(total)
+        histograms, total, summed = self._root(steps, plan, sizes)
+        tree = GrowingTree.planted(total, self.layout.n_slots)
+        tree.summed[0] = summed
         waiting = self._candidates(tree, [0], histograms, permissions)
         n_leaves = 1
         while waiting:
@@ -339,18 +356,11 @@ class _Grower:
             waiting += self._candidates(tree, nodes, histograms, permissions)
         leaves = tree.leaves.tolist()
         packed = self.params.histogram_layout == "packed"
-        sums = self._refit(f"train/{round_index}/leaves", tree, leaves) if packed else None
+        if packed and self.n_rows_total > ROWS_WITHOUT_LEAF_SUM:
+            tree.refit(leaves, sum_leaves(round_index, leaves, self.rows, self.secure_sum), self.rules)
         grown = tree.finish(self.rules, self.params.rate(round_index))
-        if sums is not None:
-            most = next_magnitudes(
-                grown.value[leaves],
-                sums,
-                self.n_rows_total,
-                self.cuts.total_weight,
-                self.params.scale_pos_weight,
-                self.bits,
-            )
-            grown = replace(grown, magnitudes=np.array(most, dtype=np.int64))
+        if packed:
+            grown = replace(grown, magnitudes=np.array(sizes.most[0], dtype=np.int64))
         self.rows.finish_tree(leaves, grown.value[leaves])
         return grown
 
@@ -360,7 +370,7 @@ class _Grower:
         """Those of some leaves, in order, that can be split."""
         if not nodes:
             return []
-        totals = np.stack([tree.total[i] for i in nodes])
+        totals = np.stack([tree.summed[i] for i in nodes])
         splits = find_splits(histograms, totals, self.layout.starts, self.rules, permissions.limits(tree, nodes))
         return [
             _Candidate(node=nodes[at], splits=splits, at=at, histogram=histograms[at])
@@ -375,45 +385,48 @@ class _Grower:
         best = max(waiting, key=lambda candidate: (candidate.loss_change, -candidate.node))
         return [best][:room], [candidate for candidate in waiting if candidate is not best]
 
-    def _refit(self, step: str, tree: GrowingTree, leaves: list[int]) -> Integers:
-        """Replaces all nodes' rounded totals by exact ones: one sum over the leaves, and upwards from there.
+    def _root(self, steps: Iterator[str], plan: TreePlan, sizes: "_Bounds") -> tuple[Integers, Integers, Integers]:
+        """Sums the root's histogram, and notes in `sizes` what comes along.
 
         Returns:
-            int64 (leaves, 3), bounds of each leaf's `Sizes` over all banks and rows.
+            int64 (1, n_slots, 2); the exact total, (2,), and the one that the histogram adds up to.
         """
-        own = self.rows.leaf_sums(leaves)
-        # Where all rows are in the sample the last number is the second.
-        sampled = self.params.subsample < 1.0
-        sent = own if sampled else own[:, :3]
-        summed = self.sum(step, np.ascontiguousarray(sent).reshape(-1)).reshape(len(leaves), -1)
-        if summed[:, 1:].min() < 0 or (np.abs(summed[:, 0]) > summed[:, 2]).any():
-            raise SumError(f"step {step}: the sum is none of leaves (a hessian or magnitude out of range)")
-        tree.refit(leaves, summed[:, :2], self.rules)
-        magnitude, hessian = summed[:, 2], summed[:, 3 if sampled else 1]
-        if sampled:
-            # The gradients' sum is of the sample only, which does not tell the signs apart.
-            return np.stack([magnitude, magnitude, hessian], axis=1)
-        return np.stack([(magnitude + summed[:, 0]) // 2, (magnitude - summed[:, 0]) // 2, hessian], axis=1)
-
-    def _root(self, step: str, plan: TreePlan, sizes: "_Bounds") -> tuple[Integers, Integers]:
-        """Sums the root's histogram and, in two or three more values, its total."""
         own_total = self.rows.begin_tree(plan)
-        packing = sizes.packing_of(1, plan.layout)
-        if packing is not None:
-            slots, totals, exact = self._packed_sums(step, [0], [packing])
-            sizes.most[0] = exact[0]
-            histograms, total = plan.layout.unpack(slots, totals), totals[0]
-        else:
-            pairs = self.sum(step, np.concatenate((self.rows.histograms([0]), own_total))).reshape(-1, 2)
-            total = pairs[-1].copy()
-            histograms = plan.layout.unpack(pairs[:-1], total[None, :])
+        packing = sizes.packing_of(plan.layout.sent.size)
+        everything = np.ones((1, plan.layout.sent.size), dtype=np.bool_)
+        while packing is not None:
+            step = next(steps)
+            slots, totals, exact = self._packed_sums(step, [0], [packing], everything)
+            fits = sizes.note_root(exact[0], self.n_rows_total, self.bits)
+            if fits:
+                histograms = plan.layout.unpack(slots, totals)
+                self._check(step, histograms)
+                return histograms, exact[0].total, totals[0]
+            packing = sizes.packing
+        step = next(steps)
+        known = own_total if self.params.histogram_layout == "packed" else own_total[:2]
+        summed = self.sum(step, np.concatenate((self.rows.histograms([0]), known)))
+        total = summed[summed.size - known.size :][:2].copy()
+        histograms = plan.layout.unpack(summed[: summed.size - known.size], total[None, :])
         self._check(step, histograms)
-        return histograms, total
+        if known.size > 2:
+            gradient, hessian, magnitude = summed[-3:].tolist()
+            if hessian < 0 or abs(gradient) > magnitude:
+                raise SumError(f"step {step}: the sum is no histogram of the agreed rows (a magnitude out of range)")
+            exact_sizes = Sizes((magnitude + gradient) // 2, (magnitude - gradient) // 2, hessian)
+            sizes.note_root(exact_sizes, self.n_rows_total, self.bits)
+        return histograms, total, total
 
     def _packed_sums(
-        self, step: str, nodes: Sequence[int], packings: Sequence[Packing]
+        self, step: str, nodes: Sequence[int], packings: Sequence[Packing], reachable: npt.NDArray[np.bool_]
     ) -> tuple[Integers, Integers, list[Sizes]]:
         """Packed histograms of nodes, summed over the banks.
+
+        Args:
+            step: The sum's name.
+            nodes: The nodes.
+            packings: Each one's rounding.
+            reachable: (k, s), the sent slots that a row of the node can be in.
 
         Returns:
             The sent slots, int64 (k, s, 2), the nodes' totals as rounded, int64 (k, 2), and their exact sizes.
@@ -421,8 +434,10 @@ class _Grower:
         """
         own = self.rows.histograms(nodes, packings)
         # A guess that is too small can make numbers that the secure sum does not take. They mean nothing as they are.
-        np.clip(own, -LARGEST, LARGEST, out=own)
-        summed = self.sum(step, own).reshape(len(nodes), -1)
+        own = np.clip(own, -LARGEST, LARGEST, out=own).reshape(len(nodes), -1)
+        sent = np.concatenate((reachable, np.ones((len(nodes), 4), dtype=np.bool_)), axis=1)
+        summed = np.zeros_like(own)
+        summed[sent] = self._sum_padded(step, own[sent])
         unpacked = np.stack([packing.unpack(row[:-3]) for packing, row in zip(packings, summed, strict=True)])
         if int(summed[:, -3:].min()) < 0:
             raise SumError(f"step {step}: the sum is no histogram of the agreed rows (a magnitude below zero)")
@@ -434,15 +449,18 @@ class _Grower:
             tree.split(candidate.node, candidate.splits, candidate.at, self.layout, self.cuts, self.rules)
         missing_bins = self.cuts.n_bins[self.layout.features]
         nodes = [candidate.node for candidate in chosen]
+        goes_left = np.concatenate(
+            [candidate.splits.goes_left(np.array([candidate.at]), missing_bins) for candidate in chosen]
+        )
+        for node, marks in zip(nodes, goes_left, strict=True):
+            tree.narrow(node, marks, self.layout)
         self.rows.split(
             NodeSplits(
                 nodes=np.array(nodes, dtype=np.int64),
                 left=np.array([tree.left[node] for node in nodes], dtype=np.int64),
                 right=np.array([tree.right[node] for node in nodes], dtype=np.int64),
                 features=np.array([tree.column[node] for node in nodes], dtype=np.int64),
-                goes_left=np.concatenate(
-                    [candidate.splits.goes_left(np.array([candidate.at]), missing_bins) for candidate in chosen]
-                ),
+                goes_left=goes_left,
             )
         )
 
@@ -469,16 +487,20 @@ class _Grower:
         if not pairs or not plan.layout.sent.size:
             return [], np.empty((0, self.layout.n_slots, 2), dtype=np.int64)
         light = [left if tree.total[left][1] <= tree.total[right][1] else right for _, left, right in pairs]
-        packing = sizes.packing_of(len(pairs), plan.layout)
+        reachable = np.stack([tree.reachable[i][plan.layout.sent] for i in light])
+        packing = sizes.packing_of(int(np.count_nonzero(reachable)))
         if packing is None:
             step = next(steps)
-            slots = self.sum(step, self.rows.histograms(light))
-            built = plan.layout.unpack(slots, np.stack([tree.total[i] for i in light]))
+            own = self.rows.histograms(light).reshape(*reachable.shape, 2)
+            slots = np.zeros_like(own)
+            slots[reachable] = self._sum_padded(step, own[reachable].reshape(-1)).reshape(-1, 2)
+            built = plan.layout.unpack(slots, np.stack([tree.summed[i] for i in light]))
         else:
             step, built = self._packed_children(steps, tree, light, packing, plan, sizes)
         for (parent, left, right), at in zip(pairs, light, strict=True):
             heavy = right if at == left else left
             tree.total[heavy] = tree.total[parent.node] - tree.total[at]
+            tree.summed[heavy] = tree.summed[parent.node] - tree.summed[at]
             sizes.note_children(parent.node, at, heavy)
         slack = sizes.slack(self.n_rows_total)
         siblings = np.stack([parent.histogram for parent, _, _ in pairs]) - built
@@ -500,7 +522,7 @@ class _Grower:
         plan: TreePlan,
         sizes: "_Bounds",
     ) -> tuple[str, Integers]:
-        """Whole histograms of nodes, each rounded as finely as it allows; their totals are set as rounded.
+        """Whole histograms of nodes, each rounded as finely as it allows; their totals are set exactly.
 
         How finely is guessed from the parent's split. The exact sizes come along; where the guess was too small the
         node is asked for once more, now knowing them.
@@ -511,16 +533,25 @@ class _Grower:
             for node in nodes
         ]
         step = next(steps)
-        slots, totals, exact = self._packed_sums(step, nodes, packings)
+        reachable = np.stack([tree.reachable[node][plan.layout.sent] for node in nodes])
+        slots, totals, exact = self._packed_sums(step, nodes, packings, reachable)
         sizes.most.update(zip(nodes, exact, strict=True))
         again = [k for k, finer in enumerate(packings) if not packing.covers(finer, exact[k], n_rows)]
         if again:
             step = next(steps)
             packings = [packing.finer(exact[k], n_rows, bits) for k in again]
-            slots[again], totals[again], _ = self._packed_sums(step, [nodes[k] for k in again], packings)
-        for node, total in zip(nodes, totals, strict=True):
-            tree.total[node] = total
+            slots[again], totals[again], _ = self._packed_sums(
+                step, [nodes[k] for k in again], packings, reachable[again]
+            )
+        for node, size, summed in zip(nodes, exact, totals, strict=True):
+            tree.total[node], tree.summed[node] = size.total, summed
         return step, plan.layout.unpack(slots, totals)
+
+    def _sum_padded(self, step: str, vector: Integers) -> Integers:
+        """The secure sum of whole ciphertexts, so that a vector's length tells the aggregator no split's place."""
+        padded = np.zeros(-(-vector.size // PAYLOAD_SLOTS) * PAYLOAD_SLOTS, dtype=np.int64)
+        padded[: vector.size] = vector
+        return self.sum(step, padded)[: vector.size]
 
     def sum(self, step: str, vector: Integers) -> Integers:
         """The secure sum, of the shape it must have."""

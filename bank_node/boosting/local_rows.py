@@ -66,15 +66,11 @@ class RowStore(Protocol):
         """Sets all margins to a value, or those the store was made with, then adds trees made before."""
         ...
 
-    def magnitudes(self) -> Integers:
-        """Σ|g| and Σh of our rows by their margins now, sampled or not, int64 (2,)."""
-        ...
-
     def begin_tree(self, plan: TreePlan) -> Integers:
         """Computes gradients, draws the tree's sample of rows, and puts all rows at node 0.
 
         Returns:
-            Our sampled rows' gradient and hessian, int64 (2,).
+            Our sampled rows' gradient, hessian and absolute gradient, int64 (3,).
         """
         ...
 
@@ -91,10 +87,7 @@ class RowStore(Protocol):
         ...
 
     def leaf_sums(self, leaves: Sequence[int]) -> Integers:
-        """Exact sums of each leaf, int64 (leaves, 4).
-
-        Gradients and hessians of its sampled rows; absolute gradients and hessians of all its rows.
-        """
+        """Gradient and hessian of each leaf's sampled rows, int64 (leaves, 2)."""
         ...
 
     def finish_tree(self, leaves: Sequence[int], values: npt.NDArray[np.float32]) -> None:
@@ -117,21 +110,12 @@ def _add_leaves(
 
 @kernel
 def _sum_leaves(
-    rows: npt.NDArray[np.uint32],
-    begins: Integers,
-    ends: Integers,
-    gradients: Integers,
-    sampled: bool,
-    out: Integers,
+    rows: npt.NDArray[np.uint32], begins: Integers, ends: Integers, gradients: Integers, out: Integers
 ) -> None:
     for leaf in range(begins.shape[0]):
         for position in range(begins[leaf], ends[leaf]):
-            g, h = gradients[rows[position], 0], gradients[rows[position], 1]
-            if sampled:
-                out[leaf, 0] += g
-                out[leaf, 1] += h
-            out[leaf, 2] += abs(g)
-            out[leaf, 3] += h
+            out[leaf, 0] += gradients[rows[position], 0]
+            out[leaf, 1] += gradients[rows[position], 1]
 
 
 class _Order:
@@ -220,11 +204,6 @@ class LocalRows:
         for tree in trees:
             add_tree(self._margins, tree, self._binned)
 
-    def magnitudes(self) -> Integers:
-        """See `RowStore`."""
-        self._differentiate()
-        return np.array([np.abs(self._gradients[:, 0]).sum(), self._gradients[:, 1].sum()], dtype=np.int64)
-
     def begin_tree(self, plan: TreePlan) -> Integers:
         """See `RowStore`."""
         self._differentiate()
@@ -236,7 +215,9 @@ class LocalRows:
         else:
             self._sampled, self._others = _Order(rows), _Order(none)
         self._plan = plan
-        return np.asarray(self._in_sample(self._gradients).sum(axis=0, dtype=np.int64))
+        gradients = self._in_sample(self._gradients)
+        total = gradients.sum(axis=0, dtype=np.int64)
+        return np.append(total, np.abs(gradients[:, 0]).sum(dtype=np.int64))
 
     def histograms(self, nodes: Sequence[int], packings: Sequence[Packing] | None = None) -> Integers:
         """See `RowStore`."""
@@ -257,9 +238,8 @@ class LocalRows:
 
     def leaf_sums(self, leaves: Sequence[int]) -> Integers:
         """See `RowStore`."""
-        out = np.zeros((len(leaves), 4), dtype=np.int64)
-        _sum_leaves(self._sampled.rows, *self._sampled.ranges(leaves), self._gradients, True, out)
-        _sum_leaves(self._others.rows, *self._others.ranges(leaves), self._gradients, False, out)
+        out = np.zeros((len(leaves), 2), dtype=np.int64)
+        _sum_leaves(self._sampled.rows, *self._sampled.ranges(leaves), self._gradients, out)
         return out
 
     def finish_tree(self, leaves: Sequence[int], values: npt.NDArray[np.float32]) -> None:

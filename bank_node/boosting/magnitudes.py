@@ -9,19 +9,11 @@ and [-1, 1]. So no secure sum of their own is needed, only one more number a lea
 """
 
 import numpy as np
-import numpy.typing as npt
 
-from bank_node.boosting.gradients import WEIGHT_BITS, base_margin, exponential, logistic_gradients
+from bank_node.boosting.gradients import WEIGHT_BITS, base_margin, logistic_gradients
 from bank_node.boosting.packing import Sizes
 
-__all__ = ["first_magnitudes", "label_gradients", "next_magnitudes"]
-
-_LARGEST_STEP = 64.0
-"""Leaf values above this are met with the largest gradients there are instead of an exponential."""
-_FLOAT_SLACK = 1.0 + 2.0**-10
-"""Far more than a float32 margin's rounding, at most 2**-24 of 88.7, can change a factor by."""
-_ROW_SLACK = 2.0**-22
-"""Absolute rounding of a float32 gradient or hessian of weight 1, likewise with room."""
+__all__ = ["first_magnitudes", "label_gradients"]
 
 
 def label_gradients(base_score: float, scale_pos_weight: float, bits: int) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -55,42 +47,3 @@ def first_magnitudes(
                 parts.append(((abs(value) + 1) * weight * (2**20 + 1) >> (20 + WEIGHT_BITS)) + 2 * count)
         bounds.append(parts)
     return Sizes(bounds[0][0], bounds[0][1], sum(bounds[1]))
-
-
-def next_magnitudes(
-    values: npt.NDArray[np.float32],
-    leaf_sums: npt.NDArray[np.int64],
-    n_rows: int,
-    total_weight: int,
-    scale_pos_weight: float,
-    bits: int,
-) -> Sizes:
-    """Upper bounds over all banks' rows after a tree.
-
-    Args:
-        values: float32 (leaves,), what each leaf adds to its rows' margins.
-        leaf_sums: int64 (leaves, 3), each leaf's `Sizes` before the tree, in units of 2**-bits, or bounds of them.
-        n_rows: rows of all banks.
-        total_weight: their summed weights, rounded up; `n_rows` where each row weighs 1.
-        scale_pos_weight: weight of rows with label 1.
-        bits: fraction bits of the unit.
-
-    Returns:
-        The same at every bank, in units of 2**-bits; a little is added for rounding.
-    """
-    heaviest = total_weight * max(1.0, scale_pos_weight)
-    most = int(heaviest * 2.0**bits) + n_rows
-    steps = values.astype(np.float64)
-    if steps.size and float(np.abs(steps).max()) > _LARGEST_STEP:
-        return Sizes(most, most, most)
-    slack = n_rows + int(heaviest * _ROW_SLACK * 2.0**bits)
-    bounds = []
-    for growth, column in zip(
-        (np.maximum(steps, 0.0), np.maximum(-steps, 0.0), np.abs(steps)), leaf_sums.T, strict=True
-    ):
-        # As integers with 20 fraction bits, rounded up: exact from here on.
-        factors = [int(exponential(float(step)) * _FLOAT_SLACK * 2.0**20) + 1 for step in growth]
-        total = sum(factor * int(sum_) for factor, sum_ in zip(factors, column, strict=True))
-        total += (max(factors, default=2**20) + 2**20) * slack
-        bounds.append(min(most, (total >> 20) + 1))
-    return Sizes(*bounds)

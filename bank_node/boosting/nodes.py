@@ -33,12 +33,14 @@ class GrowingTree:
     """One list a property; see `Tree`. Children come after their parents.
 
     Attributes:
-        total: int64 (2,) of each node.
+        total: int64 (2,) of each node: exact in the packed layout too, but for children that were not summed.
+        summed: int64 (2,), what the slots of each feature add up to in its histogram; `total` where nothing is rounded.
         depth: 0 for the root.
         column: Position of a split's feature among the usable ones.
         used: Positions of the features used above a node.
         bounds: float32 (2,), within which the weights of a node's children must lie.
         outer: Its parent's bounds.
+        reachable: bool (n_slots,), the slots of a histogram that a row can be in after the splits above.
         right_set: uint8 (256,) for a split by categories, else None.
     """
 
@@ -53,15 +55,17 @@ class GrowingTree:
     right_set: list[npt.NDArray[np.uint8] | None] = field(default_factory=list)
     loss_change: list[float] = field(default_factory=list)
     total: list[Integers] = field(default_factory=list)
+    summed: list[Integers] = field(default_factory=list)
     depth: list[int] = field(default_factory=list)
     used: list[frozenset[int]] = field(default_factory=list)
     bounds: list[Bounds] = field(default_factory=list)
     outer: list[Bounds] = field(default_factory=list)
+    reachable: list[npt.NDArray[np.bool_]] = field(default_factory=list)
 
     @classmethod
-    def planted(cls, total: Integers) -> "GrowingTree":
-        """A root."""
-        tree = cls()
+    def planted(cls, total: Integers, n_slots: int = 0) -> "GrowingTree":
+        """A root. Slots are counted where its histograms are to be summed."""
+        tree = cls(reachable=[np.ones(n_slots, dtype=np.bool_)])
         free = np.array([-UNBOUNDED, UNBOUNDED], dtype=np.float32)
         tree._add(-1, total, 0, frozenset(), free, free)
         return tree
@@ -83,10 +87,13 @@ class GrowingTree:
         self.right_set.append(None)
         self.parent.append(parent)
         self.total.append(total)
+        self.summed.append(total)
         self.depth.append(depth)
         self.used.append(used)
         self.bounds.append(bounds)
         self.outer.append(outer)
+        if parent >= 0:
+            self.reachable.append(self.reachable[parent])
         return len(self.parent) - 1
 
     def split(self, node: int, splits: Splits, at: int, layout: SlotLayout, cuts: Cuts, rules: SplitRules) -> None:
@@ -99,12 +106,31 @@ class GrowingTree:
             self._split_by_bin(node, column, int(splits.bin[at]), layout, cuts)
         self.default_left[node] = int(splits.default_left[at])
         self.loss_change[node] = float(splits.loss_change[at])
-        left = splits.left[at].copy()
+        left = splits.left[at] + self._rounded_off(node, int(splits.left[at][1]))
         right = self.total[node] - left
         used = self.used[node] | {column}
         below = _bounds_below(self.bounds[node], left, right, _way(rules, column), rules)
         for links, total, bounds in ((self.left, left, below[0]), (self.right, right, below[1])):
             links[node] = self._add(node, total, self.depth[node] + 1, used, bounds, self.bounds[node])
+
+    def narrow(self, node: int, goes_left: npt.NDArray[np.uint8], layout: SlotLayout) -> None:
+        """Notes which slots the children of a node can reach: uint8 (256,) marks the bins that go left."""
+        first, last = layout.starts[self.column[node] : self.column[node] + 2].tolist()
+        marks = goes_left[: last - first] != 0
+        for child, inside in ((self.left[node], marks), (self.right[node], ~marks)):
+            self.reachable[child] = self.reachable[node].copy()
+            self.reachable[child][first:last] &= inside
+
+    def _rounded_off(self, node: int, hessian: int) -> Integers:
+        """What rounding took from the rows of a child, by its share of the node's hessian.
+
+        Most rows of a node have nearly the same gradient, which is rounded alike: their errors add up, and the child's
+        follow from the node's, which is known.
+        """
+        missing, whole = self.total[node] - self.summed[node], int(self.summed[node][1])
+        if whole <= 0:
+            return np.zeros(2, dtype=np.int64)
+        return np.array([part * hessian // whole for part in missing.tolist()], dtype=np.int64)
 
     def split_unsummed(
         self, node: int, column: int, split_bin: int, default_left: bool, layout: SlotLayout, cuts: Cuts

@@ -5,8 +5,8 @@ gradient * 2**28 + hessian, both rounded to multiples of powers of two. These ar
 all banks' sums, so that no total can leave its bits; the fewer rows a node has, the finer they are. In the first tree
 labels are counted instead, and steps that fit two ciphertexts anyway are sent in exact pairs. Histograms stay sums of
 integers that depend on the row alone, so the model still does not depend on how rows lie over banks. Few bits suffice
-for choosing splits (Shi et al., Quantized Training of Gradient Boosting Decision Trees, NeurIPS 2022); leaf values come
-from one exact sum a tree.
+for choosing splits (Shi et al., Quantized Training of Gradient Boosting Decision Trees, NeurIPS 2022); the exact totals
+of all summed nodes come along, and with many rows those of the leaves follow in a sum of their own.
 """
 
 from collections.abc import Sequence
@@ -20,8 +20,8 @@ from bank_node.boosting.kernels import kernel
 from protocol.layout import PAYLOAD_SLOTS
 
 __all__ = [
-    "GRADIENT_BITS", "HESSIAN_BITS", "LARGEST", "LEAST_BITS", "SMALL_STEP", "Packing", "Sizes", "build_packed",
-    "build_packed_naive", "expected_sizes", "pack_rows", "pack_rows_naive",
+    "GRADIENT_BITS", "HESSIAN_BITS", "LARGEST", "LEAST_BITS", "ROWS_WITHOUT_LEAF_SUM", "SMALL_STEP", "Packing", "Sizes",
+    "build_packed", "build_packed_naive", "expected_sizes", "pack_rows", "pack_rows_naive",
 ]  # fmt: skip
 
 Integers = npt.NDArray[np.int64]
@@ -34,6 +34,10 @@ LARGEST = (2**GRADIENT_BITS - 1) << HESSIAN_BITS
 """No number of a node that its rounding fits is larger in magnitude; all fit the secure sum."""
 SMALL_STEP = 2 * PAYLOAD_SLOTS
 """Numbers that two ciphertexts hold: a step of no more is sent in exact pairs, since packing would hardly shrink it."""
+COARSER = 2
+"""Bits that a root's rounding may be coarser than needed before the root is asked for once more."""
+ROWS_WITHOUT_LEAF_SUM = 2**20
+"""With more rows the leaves get an exact sum of their own: a row's share of a packed number is then below 8 bits."""
 LEAST_BITS = 8
 """Fraction bits a row's gradient must keep; below them the exact layout is used for that tree."""
 
@@ -52,6 +56,11 @@ class Sizes(NamedTuple):
     positive: int
     negative: int
     hessian: int
+
+    @property
+    def total(self) -> Integers:
+        """The rows' summed gradient and hessian, int64 (2,), where the sizes are exact."""
+        return np.array([self.positive - self.negative, self.hessian], dtype=np.int64)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +121,13 @@ class Packing:
         return Packing(
             gradient_shift=min(self.gradient_shift, other.gradient_shift),
             hessian_shift=min(self.hessian_shift, other.hessian_shift),
+        )
+
+    def close_to(self, best: "Packing") -> bool:
+        """Whether this rounding fits what `best` is the finest for, and is at most `COARSER` bits coarser."""
+        return (
+            0 <= self.gradient_shift - best.gradient_shift <= COARSER
+            and 0 <= self.hessian_shift - best.hessian_shift <= COARSER
         )
 
     def covers(self, finer: "Packing", sizes: Sizes, n_rows: int) -> bool:

@@ -20,7 +20,7 @@ from bank_node.boosting.parameters import BoostingParameters
 from bank_node.boosting.split_rules import SplitRules
 from bank_node.boosting.trees import Tree
 
-__all__ = ["Propose", "ProposedSplit", "code_length", "decode", "encode", "grow_proposed"]
+__all__ = ["Propose", "ProposedSplit", "code_length", "decode", "encode", "grow_proposed", "sum_leaves"]
 
 Integers = npt.NDArray[np.int64]
 
@@ -161,17 +161,26 @@ def grow_proposed(
             below += [(child, sub) for child, sub in ((left, node.left), (right, node.right)) if sub is not None]
         rows.split(_moves(tree, level, columns, cuts))
         level = below
-    step = f"train/{round_index}/leaves"
     leaves = tree.leaves.tolist()
-    own = np.ascontiguousarray(rows.leaf_sums(leaves)[:, :2]).reshape(-1)
-    summed = secure_sum(step, own)
-    if summed.shape != own.shape or summed.reshape(-1, 2)[:, 1].min() < 0:
-        raise SumError(f"step {step}: the sum is none of leaves (a shape or hessian out of range)")
-    tree.refit(leaves, summed.reshape(-1, 2), rules)
+    tree.refit(leaves, sum_leaves(round_index, leaves, rows, secure_sum), rules)
     tree.measure(rules)
     grown = tree.finish(rules, params.rate(round_index))
     rows.finish_tree(leaves, grown.value[leaves])
     return grown
+
+
+def sum_leaves(round_index: int, leaves: Sequence[int], rows: RowStore, secure_sum: SecureSum) -> Integers:
+    """All banks' exact gradient and hessian of each leaf, int64 (leaves, 2), by step ``train/<round>/leaves``.
+
+    Raises:
+        SumError: The sum is impossible.
+    """
+    step = f"train/{round_index}/leaves"
+    own = np.ascontiguousarray(rows.leaf_sums(leaves)).reshape(-1)
+    summed = secure_sum(step, own)
+    if summed.shape != own.shape or summed.reshape(-1, 2)[:, 1].min() < 0:
+        raise SumError(f"step {step}: the sum is none of leaves (a shape or hessian out of range)")
+    return summed.reshape(-1, 2)
 
 
 def _moves(

@@ -46,7 +46,7 @@ class Tree:
         sum_hessian: float32 (m,).
         value: float32 (m,), what a leaf adds to the margin, 0 for inner nodes.
         metric: The validation metric after this tree, NaN where there is none; for early stopping, as `magnitudes`.
-        magnitudes: int64 (3,), bounds of all banks' gradients after this tree, as `packing.Sizes`; -1 where the layout
+        magnitudes: int64 (3,), how large all banks' gradients at its root were, as `packing.Sizes`; -1 where the layout
             does not need them. No part of the model: a checkpoint goes on from them.
     """
 

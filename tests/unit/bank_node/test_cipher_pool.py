@@ -1,12 +1,16 @@
 """Chunks come back in order whatever number of helpers works, and helpers end, with an error that says so."""
 
+import contextlib
 import os
 import signal
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from aggregator.ciphertext_sum import PublicContext
+from aggregator.ciphertext_sum import ChunkAccumulator, PublicContext
+from bank_node import encryption
 from bank_node.cipher_pool import CipherPool
 from bank_node.encryption import ChunkCipher
 from bank_node.keys import make_he_key, public_part
@@ -36,6 +40,36 @@ def test_a_seeded_ciphertext_is_what_tenseal_reads_and_half_as_long_as_its_sum()
     body = ChunkCipher(KEY).encrypt(CHUNKS[0])
     vector = PublicContext(public_part(KEY)).parse(body)
     assert 40_000 < len(body) < 50_000 < 85_000 < len(vector.serialize())
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 9), st.sampled_from([0, 1, 4095, 4096]), st.integers(0, 2**32))
+def test_ciphertexts_that_tenseal_adds_are_the_sum_of_the_chunks(banks: int, filled: int, seed: int) -> None:
+    chunks = np.zeros((banks, CHUNK_SLOTS), dtype=np.uint64)
+    chunks[:, :filled] = np.random.default_rng(seed).integers(0, MODULUS, (banks, filled), dtype=np.uint64)
+    cipher, context, total = ChunkCipher(KEY), PublicContext(public_part(KEY)), ChunkAccumulator()
+    for bank, chunk in enumerate(chunks):
+        total.add(str(bank), context.parse(cipher.encrypt(chunk)))
+    expected = [sum(map(int, column)) % MODULUS for column in chunks.T]
+    assert cipher.decrypt(total.serialize()).tolist() == expected
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 46_000), st.binary(max_size=12), st.integers(0, 3))
+def test_damaged_ciphertexts_are_refused_or_another_chunk(place: int, junk: bytes, cut: int) -> None:
+    cipher = ChunkCipher(KEY)
+    body = cipher.encrypt(CHUNKS[0])
+    with contextlib.suppress(ProtocolViolation):
+        assert cipher.decrypt(body[:place] + junk + body[place + cut :]).shape == (CHUNK_SLOTS,)
+    assert np.array_equal(cipher.decrypt(body), CHUNKS[0])
+
+
+def test_a_release_that_saves_plaintexts_in_another_way_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    cipher = ChunkCipher(KEY)
+    body = cipher.encrypt(CHUNKS[0])
+    monkeypatch.setattr(encryption, "_VERSION", (4, 9))
+    with pytest.raises(LocalError, match="install the pinned one"):
+        cipher.decrypt(body)
 
 
 def test_a_caller_that_stops_early_leaves_nothing_behind() -> None:

@@ -17,6 +17,7 @@ from bank_node.boosting import (
     bin_rows,
     export_booster,
     global_bins,
+    grower,
     leaf_of_rows,
     predict_margin,
     train_trees,
@@ -24,9 +25,11 @@ from bank_node.boosting import (
     trees_to_bytes,
 )
 from bank_node.boosting.gradients import base_margin
+from bank_node.boosting.nodes import GrowingTree
 from bank_node.boosting.trees import leaf_of_rows_naive, predict_margin_naive
+from protocol.layout import PAYLOAD_SLOTS
 from tests.unit.boosting.lockstep import run_banks
-from tests.unit.boosting.samples import alone, grids, make_rows, names, train
+from tests.unit.boosting.samples import alone, grids, make_mixed_rows, make_rows, names, train
 
 PARAMS = BoostingParameters(n_estimators=4, max_depth=4, max_bin=16, min_child_weight=0.5, scale_pos_weight=3.0)
 ROWS, LABELS = make_rows(240, missing=0.15)
@@ -78,9 +81,37 @@ def test_steps_and_sizes() -> None:
     train_trees(POOLED.binned, LABELS, PARAMS, recording, n_rows_total=240)
     per_node = 2 * POOLED.cuts.total_bins  # the missing slot follows from the node's total
     assert seen[0] == ("train/0/0", per_node + 2)
-    assert seen[1] == ("train/0/1", per_node)  # one of two children
-    assert all(size % per_node in (0, 2) for _, size in seen)
+    # One of two children, in whole ciphertexts: how many slots the split leaves it is not to be seen.
+    assert seen[1] == ("train/0/1", PAYLOAD_SLOTS)
     assert not any(step.endswith(f"/{PARAMS.max_depth}") for step, _ in seen)
+
+
+@pytest.mark.parametrize("layout", ["wide", "packed"])
+def test_slots_that_no_row_can_reach_are_not_sent(layout: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = make_mixed_rows(2000, seed=3)
+    values = {"n_estimators": 4, "max_depth": 5, "histogram_layout": layout, "categorical_features": ["feature_4"]}
+    params = BoostingParameters.from_mapping(values)
+    monkeypatch.setattr(grower, "PAYLOAD_SLOTS", 1)
+    monkeypatch.setattr(grower, "SMALL_STEP", 0)
+    sizes: list[dict[str, int]] = []
+    models = []
+    for _ in range(2):
+        seen: dict[str, int] = {}
+        made = train(x, y, params)
+
+        def recording(step: str, vector: np.ndarray, seen: dict[str, int] = seen) -> np.ndarray:
+            seen[step] = vector.size
+            return vector
+
+        train_trees(made.binned, y, params, recording, n_rows_total=len(y))
+        sizes.append(seen)
+        models.append(made.model)
+        monkeypatch.setattr(GrowingTree, "narrow", lambda *_: None)
+    assert models[0] == models[1]
+    fewer, all_slots = sizes
+    assert fewer.keys() == all_slots.keys()
+    for step, size in fewer.items():
+        assert size < all_slots[step] or step.endswith("/0")
 
 
 def test_resume_gives_the_same_bytes() -> None:
