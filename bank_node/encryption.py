@@ -27,7 +27,9 @@ __all__ = ["ChunkCipher"]
 class ChunkCipher:
     """One run's HE key, ready to use; by one thread at a time."""
 
-    __slots__ = ("_ciphertext", "_context", "_decryptor", "_encryptor", "_file", "_parameters", "_plaintext")
+    __slots__ = (
+        "_ciphertext", "_context", "_decompressor", "_decryptor", "_encryptor", "_file", "_parameters", "_plaintext",
+    )  # fmt: skip
 
     def __init__(self, secret_context: SecretBytes) -> None:
         # The context owns the parameters.
@@ -39,6 +41,7 @@ class ChunkCipher:
         self._plaintext = seal.Plaintext()
         self._ciphertext = seal.Ciphertext()
         self._file = _MemoryFile()
+        self._decompressor = zstandard.ZstdDecompressor()
 
     def encrypt(self, chunk: FieldVector) -> bytes:
         """A fresh ciphertext of one chunk (uint64, shape (4096,), each below t): about 46 kB, 0.8 ms.
@@ -68,7 +71,7 @@ class ChunkCipher:
         except Exception as error:
             raise ProtocolViolation("a sum is not a ciphertext of the run's parameters") from error
         self._plaintext.save(self._file.path)
-        return _coefficients(self._file.read())
+        return _coefficients(self._file.read(), self._decompressor)
 
 
 class _MemoryFile:
@@ -145,18 +148,15 @@ def _only_ciphertext(vector: bytes) -> bytes:
     return vector[place:]
 
 
-def _coefficients(saved: bytes) -> FieldVector:
+def _coefficients(saved: bytes, decompressor: zstandard.ZstdDecompressor) -> FieldVector:
     """A saved plaintext's coefficients, uint64 (4096,); SEAL leaves zeros out at the end."""
     magic, _, *version, compression, _, size = _HEADER.unpack_from(saved)
     if (magic, tuple(version), size) != (_MAGIC, _VERSION, len(saved)) or compression not in (_STORED, _ZSTANDARD):
         raise LocalError("this release of TenSEAL writes plaintexts in another way; install the pinned one")
     body = saved[_HEADER.size :]
     if compression == _ZSTANDARD:
-        body = _DECOMPRESSOR.decompress(body, max_output_size=_BEFORE + 8 * CHUNK_SLOTS)
+        body = decompressor.decompress(body, max_output_size=_BEFORE + 8 * CHUNK_SLOTS)
     found = np.frombuffer(body, dtype="<u8", offset=_BEFORE)
     chunk = np.zeros(CHUNK_SLOTS, dtype=np.uint64)
     chunk[: found.size] = found
     return chunk
-
-
-_DECOMPRESSOR = zstandard.ZstdDecompressor()
