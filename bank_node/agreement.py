@@ -30,7 +30,7 @@ def check_statements(ours: StepHeader, head: SumHead, members: Sequence[str], ke
     """Check what every member stated with its upload for one step.
 
     Args:
-        ours: our own header for the step, with the attempt the sum was made by.
+        ours: our own header for the step, with the attempt the sum was made by; our signature in it is trusted.
         head: what the aggregator relays before the sums.
         members: the roster of that attempt.
         keys: each member's run key.
@@ -43,6 +43,8 @@ def check_statements(ours: StepHeader, head: SumHead, members: Sequence[str], ke
     if sorted(s.bank for s in head.statements) != sorted(members):
         raise ProtocolViolation(f"{where}: statements of other banks than the roster's came back")
     for statement in head.statements:
+        if (statement.bank, statement.state, statement.signature) == (ours.bank, ours.state, ours.signature):
+            continue  # what we signed ourselves, to the byte
         theirs = replace(ours, bank=statement.bank, state=statement.state, signature=statement.signature)
         _signed(keys, statement.bank, statement.signature, statement_bytes(theirs), where)
     other = sorted(s.bank for s in head.statements if s.state != ours.state)

@@ -42,7 +42,7 @@ def make_bundle(
         run_id=run_id,
         bank=bank,
         public_context=public,
-        sealed_context=seal_he_key(secrets.root, run_id, secrets.he_key),
+        sealed_context=seal_he_key(secrets.root, run_id, secrets.he_key, public),
         sealed=tuple(
             SealedKey(recipient=a.bank, box=seal_root(a.x25519_public, run_id, a.bank, secrets.root, public))
             for a in announced

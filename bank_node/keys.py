@@ -75,13 +75,13 @@ def _bound_to(run_id: str, public_context: bytes) -> bytes:
     return f"{run_id}\0".encode() + hashlib.sha256(public_context).digest()
 
 
-def seal_he_key(root: SecretBytes, run_id: str, secret_context: SecretBytes) -> bytes:
+def seal_he_key(root: SecretBytes, run_id: str, secret_context: SecretBytes, public_context: bytes) -> bytes:
     """The HE secret key under a key made from the root secret (ChaCha20-Poly1305).
 
     That key is used for this one message, so the nonce is fixed; the run and the public context are authenticated.
     """
     box = ChaCha20Poly1305(derive_key(root, "HE key"))
-    return box.encrypt(bytes(12), secret_context.reveal(), _bound_to(run_id, public_part(secret_context)))
+    return box.encrypt(bytes(12), secret_context.reveal(), _bound_to(run_id, public_context))
 
 
 def open_he_key(root: SecretBytes, run_id: str, sealed: bytes, public_context: bytes) -> SecretBytes:

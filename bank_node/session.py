@@ -75,7 +75,7 @@ def _pauses() -> Iterator[float]:
     pause = _FIRST_POLL
     while True:
         yield pause
-        pause = min(pause * 1.25, _LONGEST_POLL)
+        pause = min(pause * 1.15, _LONGEST_POLL)
 
 
 class RunSession:
