@@ -31,6 +31,7 @@ from protocol.documents import read_mapping
 from protocol.errors import ConfigError, CrossbankError, LocalError, RunAborted
 from protocol.halving import total_trees
 from protocol.messages import RunSettings, RunView
+from protocol.process import prepare_process
 from protocol.run_state import Phase
 from simulator.consortium import (
     LOOPBACK,
@@ -230,6 +231,9 @@ def federate(
         )
         for bank in table.train
     ]
+    if mode != "processes":
+        # All banks compute in this process.
+        prepare_process()
     started = perf_counter()
     if mode == "plain":
         results = _run_plain(jobs, params, alert_budget, on_score)

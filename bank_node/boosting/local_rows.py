@@ -118,6 +118,17 @@ def _sum_leaves(
             out[leaf, 1] += gradients[rows[position], 1]
 
 
+@kernel
+def _totals(gradients: Integers, rows: npt.NDArray[np.uint32]) -> tuple[int, int, int]:
+    gradient, hessian, magnitude = 0, 0, 0
+    for position in range(rows.shape[0]):
+        g, h = gradients[rows[position], 0], gradients[rows[position], 1]
+        gradient += g
+        hessian += h
+        magnitude += abs(g)
+    return gradient, hessian, magnitude
+
+
 class _Order:
     """Some rows sorted by node, so that a node's rows are one range."""
 
@@ -215,9 +226,7 @@ class LocalRows:
         else:
             self._sampled, self._others = _Order(rows), _Order(none)
         self._plan = plan
-        gradients = self._in_sample(self._gradients)
-        total = gradients.sum(axis=0, dtype=np.int64)
-        return np.append(total, np.abs(gradients[:, 0]).sum(dtype=np.int64))
+        return np.array(_totals(self._gradients, self._sampled.rows), dtype=np.int64)
 
     def histograms(self, nodes: Sequence[int], packings: Sequence[Packing] | None = None) -> Integers:
         """See `RowStore`."""
@@ -246,10 +255,6 @@ class LocalRows:
         """See `RowStore`."""
         for order in (self._sampled, self._others):
             _add_leaves(order.rows, *order.ranges(leaves), values, self._margins)
-
-    def _in_sample(self, values: Integers) -> Integers:
-        """The sampled rows' values; without a copy where all rows are in the sample."""
-        return values[self._sampled.rows] if self._others.rows.size else values
 
     def _differentiate(self) -> None:
         logistic_gradients(
