@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from protocol.errors import ConfigError, CrossbankError
-from protocol.process import prepare_process
+from protocol.process import prepared_process
 
 __all__ = ["app", "main"]
 
@@ -42,8 +42,8 @@ def serve(config: Annotated[Path, typer.Option(help="The node's YAML file; see d
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.stop())
     server.start()
-    prepare_process()
-    server.wait()
+    with prepared_process():
+        server.wait()
 
 
 @app.command("open-run")

@@ -9,7 +9,6 @@ coefficients, not values at its roots: addition is the same, and no transform or
 import contextlib
 import os
 import struct
-import tempfile
 
 import numpy as np
 import tenseal as ts
@@ -22,6 +21,8 @@ from protocol.layout import CHUNK_SLOTS
 from protocol.masks import SecretBytes
 
 __all__ = ["ChunkCipher"]
+
+_NO_CIPHERTEXT = "a sum is not a ciphertext of the run's parameters"
 
 
 class ChunkCipher:
@@ -64,27 +65,30 @@ class ChunkCipher:
             ProtocolViolation: it is no ciphertext of this run's parameters.
         """
         try:
-            self._file.write(_only_ciphertext(ciphertext))
+            body = _only_ciphertext(ciphertext)
+        except (ValueError, IndexError) as error:
+            raise ProtocolViolation(_NO_CIPHERTEXT) from error
+        self._file.write(body)
+        try:
             # SEAL checks that it is one, and of these parameters.
             self._ciphertext.load(self._parameters, self._file.path)
             self._decryptor.decrypt(self._ciphertext, self._plaintext)
         except Exception as error:
-            raise ProtocolViolation("a sum is not a ciphertext of the run's parameters") from error
+            raise ProtocolViolation(_NO_CIPHERTEXT) from error
         self._plaintext.save(self._file.path)
         return _coefficients(self._file.read(), self._decompressor)
 
 
 class _MemoryFile:
-    """A nameless file that another library can open by a path."""
+    """A nameless file that another library can open by a path. Numbers are in it, so it must never be on a disk."""
 
     __slots__ = ("_number", "path")
 
     def __init__(self) -> None:
-        if hasattr(os, "memfd_create"):
-            self._number = os.memfd_create("chunk", os.MFD_CLOEXEC)
-            self.path = f"/proc/self/fd/{self._number}"
-        else:
-            self._number, self.path = tempfile.mkstemp(prefix="chunk-")
+        if not hasattr(os, "memfd_create"):
+            raise LocalError("encryption needs files in memory, which this system lacks: run the bank node on Linux")
+        self._number = os.memfd_create("chunk", os.MFD_CLOEXEC)
+        self.path = f"/proc/self/fd/{self._number}"
 
     def __del__(self) -> None:
         with contextlib.suppress(AttributeError, OSError):

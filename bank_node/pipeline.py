@@ -145,7 +145,7 @@ def train(config_path: Path | str, run_id: str, *, log: Log = logger.info) -> di
     from bank_node.training_rows import released_model
     from bank_node.tuning import train_or_tune, tuned_parameters
     from features import load_contract
-    from protocol.process import prepare_process
+    from protocol.process import prepared_process
 
     config = load_config(Path(config_path))
     own = load_contract(config.contract)
@@ -179,7 +179,7 @@ def train(config_path: Path | str, run_id: str, *, log: Log = logger.info) -> di
             ),
         )
         folder, params = config.run_dir(run_id), plan.boosting
-        prepare_process()
+        ends.enter_context(prepared_process())
         model, _ = train_or_tune(
             rows,
             contract.feature_names,

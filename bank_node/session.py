@@ -529,7 +529,7 @@ class RunSession:
         if members is None or head.attempt > self._attempt:
             raise ProtocolViolation(f"run {self.run_id}, step {header.step}: a sum by unknown attempt {head.attempt}")
         roster = roster_digest(members)
-        return replace(header, attempt=head.attempt, roster_digest=roster), members, roster
+        return replace(header, attempt=head.attempt, roster_digest=roster, signature=b""), members, roster
 
     def _check_statements(self, header: StepHeader, head: SumHead, members: tuple[str, ...]) -> None:
         try:

@@ -4,23 +4,31 @@ import contextlib
 import ctypes
 import gc
 import sys
+from collections.abc import Iterator
 
-__all__ = ["prepare_process"]
+__all__ = ["prepared_process"]
 
 #: glibc's `mallopt` parameters, and bytes for both.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 _TRIM_BYTES, _MMAP_BYTES = 128 << 20, 32 << 20
 
 
-def prepare_process() -> None:
-    """Call it once what the process needs is loaded. Harmless to repeat."""
-    # TenSEAL holds the GIL: let threads that wait for it have it sooner than the default 5 ms.
-    sys.setswitchinterval(0.0005)
-    # What is loaded by now stays: the collector need not look through it again and again.
-    gc.freeze()
+@contextlib.contextmanager
+def prepared_process() -> Iterator[None]:
+    """For the time of a run; enter it once what the process needs is loaded. Only the allocator keeps its setting."""
     # Each step allocates and frees the same few hundred kilobytes; without this glibc gives them back to the system
     # each time and gets them zeroed again, a twenty-fifth of a run's time. Other C libraries don't have the call.
     with contextlib.suppress(AttributeError, OSError):
         library = ctypes.CDLL(None)
         library.mallopt(_TRIM_THRESHOLD, _TRIM_BYTES)
         library.mallopt(_MMAP_THRESHOLD, _MMAP_BYTES)
+    interval = sys.getswitchinterval()
+    # TenSEAL holds the GIL: let threads that wait for it have it sooner than the default 5 ms.
+    sys.setswitchinterval(0.0005)
+    # What is loaded by now stays: the collector need not look through it again and again.
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+        sys.setswitchinterval(interval)

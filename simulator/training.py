@@ -31,7 +31,7 @@ from protocol.documents import read_mapping
 from protocol.errors import ConfigError, CrossbankError, LocalError, RunAborted
 from protocol.halving import total_trees
 from protocol.messages import RunSettings, RunView
-from protocol.process import prepare_process
+from protocol.process import prepared_process
 from protocol.run_state import Phase
 from simulator.consortium import (
     LOOPBACK,
@@ -231,9 +231,6 @@ def federate(
         )
         for bank in table.train
     ]
-    if mode != "processes":
-        # All banks compute in this process.
-        prepare_process()
     started = perf_counter()
     if mode == "plain":
         results = _run_plain(jobs, params, alert_budget, on_score)
@@ -386,7 +383,7 @@ def _run_threads(
 
 
 def _in_threads(jobs: list[BankJob], work: Callable[[BankJob], dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    with ThreadPoolExecutor(len(jobs)) as pool:
+    with prepared_process(), ThreadPoolExecutor(len(jobs)) as pool:
         futures = {job.bank: pool.submit(work, job) for job in jobs}
     errors = [e for f in futures.values() if (e := f.exception()) is not None]
     for error in sorted(errors, key=lambda e: isinstance(e, RunAborted | threading.BrokenBarrierError)):

@@ -26,7 +26,7 @@ from bank_node.shards import open_shards
 from bank_node.tuning import OnScore, train_or_tune
 from protocol.channel import TlsFiles
 from protocol.errors import LocalError
-from protocol.process import prepare_process
+from protocol.process import prepared_process
 from protocol.run_state import Phase
 from simulator.measuring import peak_bytes
 
@@ -241,17 +241,18 @@ def main(spec_path: Path) -> None:
     """The process: reads its spec, runs, writes ``result.json`` next to it."""
     spec = json.loads(spec_path.read_text())
     warm_up()
-    prepare_process()
     folder = spec_path.parent
     files = TlsFiles(ca=Path(spec["ca"]), certificate=Path(spec["certificate"]), key=Path(spec["key"]))
-    result = run_job(
-        replace(load_job(folder, spec["bank"]), shards=spec["shards"], detailed=spec["detailed"]),
-        spec["address"],
-        files,
-        spec["run_id"],
-        spec["fingerprint"],
-        lambda text: print(f"{spec['bank']}: {text}", flush=True),
-    )
+    job = replace(load_job(folder, spec["bank"]), shards=spec["shards"], detailed=spec["detailed"])
+    with prepared_process():
+        result = run_job(
+            job,
+            spec["address"],
+            files,
+            spec["run_id"],
+            spec["fingerprint"],
+            lambda text: print(f"{spec['bank']}: {text}", flush=True),
+        )
     (folder / "result.json").write_text(json.dumps(result))
 
 

@@ -276,10 +276,12 @@ class _Bounds:
     Attributes:
         packing: A rounding that fits every node; None where the tree is sent in exact pairs.
         most: Upper bounds by node, over all banks.
+        root_shift: How coarsely the root's hessians were rounded: `packing` can be finer.
     """
 
     packing: Packing | None
     most: dict[int, Sizes]
+    root_shift: int = 0
 
     def note_root(self, exact: Sizes, n_rows: int, bits: int) -> bool:
         """Takes the root's exact sizes, and the rounding that they allow.
@@ -288,6 +290,7 @@ class _Bounds:
             Whether the rounding that the root was sent with fits, and was not much coarser than it could have been.
         """
         used, self.most[0] = self.packing, exact
+        self.root_shift = 0 if used is None else max(used.hessian_shift, 0)
         if used is not None and used.of_labels is not None:
             return True
         best = self.packing = Packing.of(exact, n_rows, bits)
@@ -310,7 +313,7 @@ class _Bounds:
 
     def slack(self, n_rows: int) -> int:
         """How far below zero a hessian's sum can come: parents and children are rounded to different steps."""
-        return 0 if self.packing is None else n_rows << max(self.packing.hessian_shift, 0)
+        return 0 if self.packing is None else n_rows << max(self.packing.hessian_shift, self.root_shift)
 
 
 @dataclass(slots=True, kw_only=True)

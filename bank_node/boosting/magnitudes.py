@@ -1,11 +1,8 @@
-"""How large all banks' gradients can be before a tree, known without asking; it sums no rows of its own.
+"""How large all banks' gradients are before the first tree, known without asking; it sums no rows of its own.
 
-The packed layout needs bounds for the coming tree: of Σg over the rows of either label (g is positive for label 0 and
-negative for label 1, so the sum over any rows lies between the two), and of Σh. The first tree's follow from the
-counts of labels. For each later tree they are bounded by the leaves of the tree before. When a margin rises by v > 0, a
-positive gradient grows by a factor of at most e**v and a negative one does not grow; when it falls, the other way
-round; and h changes by at most e**|v|. For the slopes of log σ(m), log σ(-m) and log σ(m)σ(-m) lie in [0, 1], [-1, 0]
-and [-1, 1]. So no secure sum of their own is needed, only one more number a leaf in the sum that refits the leaves.
+The packed layout needs it of Σg over the rows of either label (g is positive for label 0 and negative for label 1, so
+the sum over any rows lies between the two), and of Σh. It follows from the counts of labels. Later trees' sizes are
+guessed from the tree before, and come along exactly with their root.
 """
 
 import numpy as np

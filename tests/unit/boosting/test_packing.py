@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
@@ -15,6 +15,7 @@ from bank_node.boosting import (
     predict_margin,
     train_trees,
 )
+from bank_node.boosting.nodes import GrowingTree
 from bank_node.boosting.packing import (
     GRADIENT_BITS,
     HESSIAN_BITS,
@@ -243,3 +244,39 @@ def test_rounding_shows_in_the_last_leaves_only_and_with_many_rows_nowhere(
             assert 0 < np.abs(ours.value - theirs.value).max() < 2e-4
             inner = theirs.left >= 0
             assert np.allclose(ours.sum_hessian[inner], theirs.sum_hessian[inner], rtol=1e-4)
+
+
+@settings(deadline=None)
+@given(
+    st.integers(1, 10**6),
+    st.integers(0, 10**6),
+    st.integers(-(10**9), 10**9),
+    st.integers(1, 2**28),
+    st.integers(1, 20),
+)
+def test_what_rounding_took_from_rows_that_are_alike_comes_back(
+    left: int, right: int, gradient: int, hessian: int, shift: int
+) -> None:
+    def rounded(value: int) -> int:
+        return ((value + (1 << shift >> 1)) >> shift) << shift
+
+    assume(rounded(hessian) > 0)
+    exact, packed = np.array([gradient, hessian]), np.array([rounded(gradient), rounded(hessian)])
+    tree = GrowingTree.planted((left + right) * exact)
+    tree.summed[0] = (left + right) * packed
+    found = left * packed + tree._rounded_off(0, int(left * packed[1]))
+    assert np.abs(found - left * exact).max() <= 1
+
+
+def test_a_heavy_child_may_miss_what_a_coarser_root_was_rounded_by() -> None:
+    exact = Sizes(2**40, 2**40, 2**40)
+    best = Packing.of(exact, 1000, 30)
+    assert best is not None
+    coarser = Packing(gradient_shift=best.gradient_shift + 2, hessian_shift=best.hessian_shift + 2)
+    bounds = grower._Bounds(packing=coarser, most={})
+    assert bounds.note_root(exact, 1000, 30) and bounds.packing == best
+    # Half a step a row of the root, and half a finer one of the light child.
+    assert bounds.slack(1000) >= 1000 * (2 ** (coarser.hessian_shift - 1) + 2 ** (best.hessian_shift - 1))
+    for shift in (-1, 3):
+        other = Packing(gradient_shift=best.gradient_shift + shift, hessian_shift=best.hessian_shift)
+        assert not grower._Bounds(packing=other, most={}).note_root(exact, 1000, 30)
