@@ -15,14 +15,17 @@ _TRIM_BYTES, _MMAP_BYTES = 128 << 20, 32 << 20
 
 @contextlib.contextmanager
 def prepared_process() -> Iterator[None]:
-    """For the time of a run; enter it once what the process needs is loaded. Only the allocator keeps its setting."""
+    """For the time of a run; enter it once what the process needs is loaded.
+
+    What was frozen is given back to the collector at the end; the allocator's and the lock's settings stay, since several
+    runs may be under way in one process.
+    """
     # Each step allocates and frees the same few hundred kilobytes; without this glibc gives them back to the system
     # each time and gets them zeroed again, a twenty-fifth of a run's time. Other C libraries don't have the call.
     with contextlib.suppress(AttributeError, OSError):
         library = ctypes.CDLL(None)
         library.mallopt(_TRIM_THRESHOLD, _TRIM_BYTES)
         library.mallopt(_MMAP_THRESHOLD, _MMAP_BYTES)
-    interval = sys.getswitchinterval()
     # TenSEAL holds the GIL: let threads that wait for it have it sooner than the default 5 ms.
     sys.setswitchinterval(0.0005)
     # What is loaded by now stays: the collector need not look through it again and again.
@@ -31,4 +34,3 @@ def prepared_process() -> Iterator[None]:
         yield
     finally:
         gc.unfreeze()
-        sys.setswitchinterval(interval)
