@@ -17,8 +17,8 @@ _TRIM_BYTES, _MMAP_BYTES = 128 << 20, 32 << 20
 def prepared_process() -> Iterator[None]:
     """For the time of a run; enter it once what the process needs is loaded.
 
-    What was frozen is given back to the collector at the end; the allocator's and the lock's settings stay, since several
-    runs may be under way in one process.
+    What was frozen is given back to the collector at the end; the allocator's and the lock's settings stay, since
+    several runs may be under way in one process.
     """
     # Each step allocates and frees the same few hundred kilobytes; without this glibc gives them back to the system
     # each time and gets them zeroed again, a twenty-fifth of a run's time. Other C libraries don't have the call.
