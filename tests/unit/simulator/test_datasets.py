@@ -5,8 +5,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from features import load_contract
 from protocol.errors import ConfigError
-from simulator.datasets import load_dataset
+from simulator.datasets import contract_for, load_dataset
+from simulator.demo import run_demo
 from tests.outside_data import SHARED, needs
 
 needs_data = needs("card_payments", "account_transfers")
@@ -49,3 +51,21 @@ def test_each_side_of_a_transfer_is_at_its_own_bank(tmp_path: Path) -> None:
 def test_an_unknown_folder_is_a_clear_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"holds neither transactions\.parquet nor transfers\.parquet"):
         load_dataset(tmp_path, tmp_path / "out")
+
+
+def test_only_the_set_that_runs_out_of_payments_has_a_gate_without_a_least_volume(tmp_path: Path) -> None:
+    cards, transfers = tmp_path / "cards", tmp_path / "transfers"
+    for folder, name in ((cards, "transactions"), (transfers, "transfers")):
+        folder.mkdir()
+        (folder / f"{name}.parquet").touch()
+    assert contract_for(cards, tmp_path / "none.yaml") is None
+    made = contract_for(transfers, tmp_path / "contract.yaml")
+    packaged, changed = load_contract(None), load_contract(made)
+    assert changed.quality == packaged.quality.model_copy(update={"volume_low": 0.0}) != packaged.quality
+    assert changed.model_copy(update={"quality": packaged.quality}) == packaged
+
+
+def test_a_broken_feed_is_not_shown_where_it_could_not_be_told_apart(tmp_path: Path) -> None:
+    (tmp_path / "transfers.parquet").touch()
+    with pytest.raises(ConfigError, match="can't be told apart"):
+        run_demo(tmp_path, tmp_path / "demo", keep=False, trees=1, broken_bank=True)
