@@ -404,6 +404,7 @@ class RunSession:
         """Close the connection and end the helpers; the run's keys stay, so that it can be taken up again."""
         if self._cipher is not None:
             self._cipher.close()
+        self._ledger.close()
         self.client.close()
 
     # -- keys -------------------------------------------------------------------------------------------------

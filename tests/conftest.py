@@ -19,6 +19,7 @@ from bank_node.config import AggregatorAddress
 from bank_node.identity import Identity
 from bank_node.plan import RunPlan
 from bank_node.session import RunSession
+from protocol.errors import RunAborted
 from protocol.messages import RunSettings
 from simulator.consortium import LOOPBACK, bank_files, free_port, make_certificates, operator_files
 
@@ -73,9 +74,12 @@ class Node:
 
 
 def in_parallel(banks: list[str], work: Callable[[str], Any]) -> dict[str, Any]:
-    """Run `work(bank)` for all banks at once; the first error is raised."""
+    """Run `work(bank)` for all banks at once; an error is raised, rather not one of a run that another error ended."""
     with ThreadPoolExecutor(len(banks)) as pool:
         futures = {bank: pool.submit(work, bank) for bank in banks}
+    errors = [error for future in futures.values() if (error := future.exception()) is not None]
+    for error in sorted(errors, key=lambda each: isinstance(each, RunAborted)):
+        raise error
     return {bank: future.result() for bank, future in futures.items()}
 
 

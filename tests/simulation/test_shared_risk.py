@@ -1,6 +1,5 @@
 """Shared counterparty risk through real runs: encrypted, over TLS, from generated payments to the model's columns."""
 
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +20,7 @@ from features import load_contract
 from protocol.messages import RunSettings
 from simulator.consortium import LOOPBACK, bank_files, free_port, make_certificates, operator_files
 from simulator.generator import GeneratorSettings, generate
+from tests.conftest import in_parallel
 
 BANKS = ("city_bank", "harbour_bank", "north_bank")
 SIZE = GeneratorSettings(banks=3, customers=240, merchants=60, days=46, seed=5, mules_per_1000_customers=10)
@@ -57,14 +57,16 @@ def one_run(server_address: str, folder: Path, configs: dict[str, Path]) -> tupl
     with OperatorClient(server_address, operator_files(folder / "certificates")) as operator:
         run_id = operator.open_run(settings)
         lines: list[str] = []
-        with ThreadPoolExecutor(len(BANKS)) as pool:
-            futures = {
-                bank: pool.submit(
-                    pipeline.train, path, run_id, log=lambda text, bank=bank: lines.append(f"{bank}: {text}")
-                )
-                for bank, path in configs.items()
-            }
-            found = {bank: future.result() for bank, future in futures.items()}
+
+        def train(bank: str) -> dict:
+            try:
+                return pipeline.train(configs[bank], run_id, log=lambda text: lines.append(f"{bank}: {text}"))
+            except Exception as error:
+                # The others would wait for it until the step's time is up.
+                operator.abort_run(run_id, f"bank {bank}: {error!r}")
+                raise
+
+        found = in_parallel(list(BANKS), train)
         texts = [event.text for event in operator.get_run(run_id).events]
     return found, lines, "\n".join(texts)
 
