@@ -48,7 +48,12 @@ def record_failed_handshakes(audit: AuditLog) -> None:
             for line in lines:
                 os.write(real, line)
                 reason = handshake_failure(line.decode(errors="replace").rstrip())
-                if reason is not None:
+                if reason is None:
+                    continue
+                try:
                     audit.record(AuditKind.HANDSHAKE_REFUSED, detail=reason)
+                except Exception as error:
+                    # Were this thread to end, the pipe would fill and stop whoever writes to standard error.
+                    os.write(real, f"a failed handshake could not be recorded: {type(error).__name__}\n".encode())
 
     threading.Thread(target=copy, name="handshakes", daemon=True).start()

@@ -6,6 +6,7 @@ each key and sketch: tables of another key or another size are never mixed.
 
 import datetime as dt
 import shutil
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -14,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from bank_node.boosting.archive import ONE_READER
 from bank_node.files import write_atomic, write_secret
 from features.shared_risk import COLUMNS, EntityKind, SharedRiskSpec
 from protocol.channel import read_secret_file
@@ -104,9 +106,9 @@ class SharedStore:
     def _read(self, day: int, kind: EntityKind, number: int, key_id: str, sketch: str) -> Ints:
         path = self._file(day, key_id, sketch)
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with ONE_READER, np.load(path, allow_pickle=False) as file:
                 table: Ints = file[f"arr_{number}"].astype(np.int64)
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise LocalError(f"shared table {path} is damaged; remove it, the next run brings it again") from error
         if table.shape != (len(COLUMNS), kind.depth, kind.width):
             raise LocalError(f"shared table {path} has another size than the contract's sketch; remove it")

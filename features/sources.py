@@ -37,8 +37,8 @@ __all__ = [
 _Header = tuple[tuple[str, str], ...]
 """Name and type of each column, in the file's order; files with equal headers are read together."""
 
-MEMORY_LIMIT = "6GB"
-"""Above this DuckDB spills to a temporary folder: leaves room for the frame within 8 GB."""
+MEMORY_LIMIT = "1GB"
+"""Above this DuckDB spills to a temporary folder. With more it takes more and is hardly faster."""
 
 MAX_HEADER_BYTES = 1_000_000
 """A CSV header line longer than this is not one."""

@@ -5,6 +5,7 @@ of the platform, so equal arrays give equal bytes on every machine; pickled obje
 """
 
 import io
+import threading
 import zipfile
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,7 +15,11 @@ import numpy.typing as npt
 
 from bank_node.boosting.errors import BoostingError
 
-__all__ = ["pack_arrays", "unpack_arrays"]
+__all__ = ["ONE_READER", "pack_arrays", "unpack_arrays"]
+
+#: Hold it while NumPy reads arrays. It parses each array's header with `ast`, and CPython 3.11 counts the depth of that
+#: for all threads at once: "SystemError: AST constructor recursion depth mismatch" with several banks in a process.
+ONE_READER = threading.Lock()
 
 _NO_TIME = (1980, 1, 1, 0, 0, 0)
 
@@ -44,7 +49,7 @@ def unpack_arrays(data: bytes, names: Sequence[str], *, what: str) -> dict[str, 
         BoostingError: When the bytes are no such archive or lack an array.
     """
     try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+        with ONE_READER, np.load(io.BytesIO(data), allow_pickle=False) as archive:
             return {name: archive[name] for name in names}
     except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise BoostingError(f"the checkpoint of the {what} cannot be read; remove it and join the run again") from error
