@@ -383,7 +383,7 @@ class Coordinator:
             found = run.steps.pop(name, None)
             if found is not None:
                 found.cancel()
-        self._sums.forget(run.run_id, voided)
+        self._sums.forget(run.run_id, voided, erase=True)
         run.paused_since, run.waiting_for = 0.0, ()
         self._log(run, "", f"attempt {run.attempt} without {', '.join(banks)}: {why}")
 

@@ -48,9 +48,9 @@ class TreeFile:
         else:
             self._file.truncate(place)
 
-    def append(self, tree: Tree) -> None:
-        """Add a tree; it is on disk when this returns."""
-        body = trees_to_bytes([tree])
+    def append(self, tree: Tree, body: bytes = b"") -> None:
+        """Add a tree, and its `trees_to_bytes` if they are known already; it is on disk when this returns."""
+        body = body or trees_to_bytes([tree])
         self._file.write(_HEAD.pack(len(body), hashlib.sha256(body).digest()[:8]) + body)
         self._file.flush()
         os.fsync(self._file.fileno())

@@ -15,12 +15,11 @@ from typing import IO
 
 import numpy as np
 
-from bank_node.encryption import ChunkCipher
+from bank_node.encryption import ChunkCipher, HeKey
 from protocol.errors import LocalError, ProtocolViolation
 from protocol.field import FieldVector
 from protocol.layout import CHUNK_SLOTS
 from protocol.limits import MAX_CIPHERTEXT_BYTES
-from protocol.masks import SecretBytes
 
 __all__ = ["CipherPool", "default_processes", "main"]
 
@@ -40,15 +39,15 @@ def default_processes() -> int:
 class CipherPool:
     """One run's HE key in this process and in helpers; by one thread at a time."""
 
-    def __init__(self, secret_context: SecretBytes, processes: int = 0) -> None:
+    def __init__(self, key: HeKey, processes: int = 0) -> None:
         """Start the helpers.
 
         Args:
-            secret_context: the run's HE key.
+            key: the run's HE key.
             processes: how many helpers; with 0, all is done in this process.
         """
-        self._cipher = ChunkCipher(secret_context)
-        self._helpers = [_Helper(secret_context) for _ in range(processes)]
+        self._cipher = ChunkCipher(key)
+        self._helpers = [_Helper(key) for _ in range(processes)]
 
     def encrypt(self, chunks: Iterable[FieldVector]) -> Iterator[bytes]:
         """Ciphertexts of chunks (uint64, shape (4096,), each below t), in order, each as soon as it is there."""
@@ -95,11 +94,11 @@ class CipherPool:
 class _Helper:
     """One process, asked and answering in order."""
 
-    def __init__(self, secret_context: SecretBytes) -> None:
+    def __init__(self, key: HeKey) -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "bank_node.cipher_pool"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
-        self.ask(_ENCRYPT, secret_context.reveal())
+        self.ask(_ENCRYPT, key.reveal())
 
     def ask(self, kind: bytes, body: bytes) -> None:
         assert self._process.stdin is not None
@@ -152,7 +151,7 @@ def main() -> None:
     first = _read(source)
     if first is None:
         return
-    cipher = ChunkCipher(SecretBytes(first[1]))
+    cipher = ChunkCipher(HeKey(first[1]))
     while (request := _read(source)) is not None:
         kind, body = request
         try:

@@ -20,28 +20,52 @@ from protocol.field import FieldVector
 from protocol.layout import CHUNK_SLOTS
 from protocol.masks import SecretBytes
 
-__all__ = ["ChunkCipher"]
+__all__ = ["ChunkCipher", "HeKey"]
 
 _NO_CIPHERTEXT = "a sum is not a ciphertext of the run's parameters"
+
+
+class HeKey(SecretBytes):
+    """A run's BFV context with its secret key: TenSEAL's serialised form, parsed once, since that takes 25 ms."""
+
+    __slots__ = ("_context",)
+
+    def __init__(self, serialized: bytes, context: ts.Context | None = None) -> None:
+        super().__init__(serialized)
+        self._context = context
+
+    @property
+    def context(self) -> ts.Context:
+        """The context itself.
+
+        Raises:
+            ValueError: the bytes are none.
+        """
+        if self._context is None:
+            self._context = ts.context_from(self.reveal())
+        return self._context
 
 
 class ChunkCipher:
     """One run's HE key, ready to use; by one thread at a time."""
 
     __slots__ = (
-        "_ciphertext", "_context", "_decompressor", "_decryptor", "_encryptor", "_file", "_parameters", "_plaintext",
+        "_chunk", "_ciphertext", "_context", "_decompressor", "_decryptor", "_encryptor", "_parameters", "_plaintext",
+        "_saved", "_sum",
     )  # fmt: skip
 
-    def __init__(self, secret_context: SecretBytes) -> None:
+    def __init__(self, key: HeKey) -> None:
         # The context owns the parameters.
-        self._context = ts.context_from(secret_context.reveal())
+        self._context = key.context
         self._parameters = self._context.seal_context().data
         secret_key = self._context.secret_key().data
         self._encryptor = seal.Encryptor(self._parameters, secret_key)
         self._decryptor = seal.Decryptor(self._parameters, secret_key)
         self._plaintext = seal.Plaintext()
         self._ciphertext = seal.Ciphertext()
-        self._file = _MemoryFile()
+        # A file each, so that the pages of what we write are used again: SEAL empties the file that it saves to.
+        self._chunk, self._sum, self._saved = _MemoryFile("chunk"), _MemoryFile("sum"), _MemoryFile("saved")
+        self._chunk.write(_PLAINTEXT_HEAD)
         self._decompressor = zstandard.ZstdDecompressor()
 
     def encrypt(self, chunk: FieldVector) -> bytes:
@@ -52,10 +76,10 @@ class ChunkCipher:
         """
         if chunk.shape != (CHUNK_SLOTS,):
             raise ValueError(f"a chunk has {CHUNK_SLOTS} slots, not {chunk.shape}")
-        self._file.write(_PLAINTEXT_HEAD + chunk.astype("<u8", copy=False).tobytes())
-        self._plaintext.load(self._parameters, self._file.path)
-        self._encryptor.encrypt_symmetric(self._plaintext).save(self._file.path)
-        body = self._file.read()
+        self._chunk.write(np.ascontiguousarray(chunk, dtype="<u8").data, begin=len(_PLAINTEXT_HEAD))
+        self._plaintext.load(self._parameters, self._chunk.path)
+        self._encryptor.encrypt_symmetric(self._plaintext).save(self._saved.path)
+        body = self._saved.read()
         return _VECTOR_HEAD + _varint(len(body)) + body
 
     def decrypt(self, ciphertext: bytes) -> FieldVector:
@@ -68,15 +92,15 @@ class ChunkCipher:
             body = _only_ciphertext(ciphertext)
         except (ValueError, IndexError) as error:
             raise ProtocolViolation(_NO_CIPHERTEXT) from error
-        self._file.write(body)
+        self._sum.write(body)
         try:
             # SEAL checks that it is one, and of these parameters.
-            self._ciphertext.load(self._parameters, self._file.path)
+            self._ciphertext.load(self._parameters, self._sum.path)
             self._decryptor.decrypt(self._ciphertext, self._plaintext)
         except Exception as error:
             raise ProtocolViolation(_NO_CIPHERTEXT) from error
-        self._plaintext.save(self._file.path)
-        return _coefficients(self._file.read(), self._decompressor)
+        self._plaintext.save(self._saved.path)
+        return _coefficients(self._saved.read(), self._decompressor)
 
 
 class _MemoryFile:
@@ -84,19 +108,19 @@ class _MemoryFile:
 
     __slots__ = ("_number", "path")
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
         if not hasattr(os, "memfd_create"):
             raise LocalError("encryption needs files in memory, which this system lacks: run the bank node on Linux")
-        self._number = os.memfd_create("chunk", os.MFD_CLOEXEC)
+        self._number = os.memfd_create(name, os.MFD_CLOEXEC)
         self.path = f"/proc/self/fd/{self._number}"
 
     def __del__(self) -> None:
         with contextlib.suppress(AttributeError, OSError):
             os.close(self._number)
 
-    def write(self, data: bytes) -> None:
-        os.ftruncate(self._number, 0)
-        os.pwrite(self._number, data, 0)
+    def write(self, data: bytes | memoryview, begin: int = 0) -> None:
+        """Write `data` at `begin`; the file ends behind it."""
+        os.ftruncate(self._number, begin + os.pwrite(self._number, data, begin))
 
     def read(self) -> bytes:
         return os.pread(self._number, os.fstat(self._number).st_size, 0)

@@ -247,8 +247,9 @@ def train_model(
 
     def on_round(index: int, tree: Tree) -> None:
         # The anchor first: a tree in the checkpoint always has its anchor.
-        consortium.commit(f"train/{index + 1}", hashlib.sha256(trees_to_bytes([tree])).hexdigest())
-        file.append(tree)
+        body = trees_to_bytes([tree])
+        consortium.commit(f"train/{index + 1}", hashlib.sha256(body).hexdigest())
+        file.append(tree, body)
         if (index + 1) % every == 0 or index + 1 == params.n_estimators:
             log(f"boosting round {index + 1} of {params.n_estimators} ({perf_counter() - started:.1f} s)")
 

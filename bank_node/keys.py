@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 
+from bank_node.encryption import HeKey
 from bank_node.files import write_secret
 from protocol.channel import read_secret_file
 from protocol.errors import ConfigError, ProtocolViolation
@@ -40,7 +41,7 @@ __all__ = [
 _SUITE = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.CHACHA20_POLY1305)
 
 
-def make_he_key() -> SecretBytes:
+def make_he_key() -> HeKey:
     """A fresh BFV context with its secret key, of the protocol's parameters, serialised."""
     context = ts.context(
         ts.SCHEME_TYPE.BFV,
@@ -48,16 +49,12 @@ def make_he_key() -> SecretBytes:
         plain_modulus=int(str(HE_PARAMETERS["plain_modulus"])),
         encryption_type=ts.ENCRYPTION_TYPE.SYMMETRIC,
     )
-    return SecretBytes(_serialize(context, secret=True))
+    return HeKey(_serialize(context, secret=True), context)
 
 
-def public_part(secret_context: SecretBytes) -> bytes:
+def public_part(key: HeKey) -> bytes:
     """The public context: parameters only, no key of any kind."""
-    return _public_of(ts.context_from(secret_context.reveal()))
-
-
-def _public_of(context: ts.Context) -> bytes:
-    return _serialize(context, secret=False)
+    return _serialize(key.context, secret=False)
 
 
 def _serialize(context: ts.Context, *, secret: bool) -> bytes:
@@ -75,16 +72,16 @@ def _bound_to(run_id: str, public_context: bytes) -> bytes:
     return f"{run_id}\0".encode() + hashlib.sha256(public_context).digest()
 
 
-def seal_he_key(root: SecretBytes, run_id: str, secret_context: SecretBytes, public_context: bytes) -> bytes:
+def seal_he_key(root: SecretBytes, run_id: str, key: HeKey, public_context: bytes) -> bytes:
     """The HE secret key under a key made from the root secret (ChaCha20-Poly1305).
 
     That key is used for this one message, so the nonce is fixed; the run and the public context are authenticated.
     """
     box = ChaCha20Poly1305(derive_key(root, "HE key"))
-    return box.encrypt(bytes(12), secret_context.reveal(), _bound_to(run_id, public_context))
+    return box.encrypt(bytes(12), key.reveal(), _bound_to(run_id, public_context))
 
 
-def open_he_key(root: SecretBytes, run_id: str, sealed: bytes, public_context: bytes) -> SecretBytes:
+def open_he_key(root: SecretBytes, run_id: str, sealed: bytes, public_context: bytes) -> HeKey:
     """The inverse of `seal_he_key`.
 
     Raises:
@@ -95,11 +92,10 @@ def open_he_key(root: SecretBytes, run_id: str, sealed: bytes, public_context: b
         opened = box.decrypt(bytes(12), sealed, _bound_to(run_id, public_context))
     except InvalidTag as error:
         raise ProtocolViolation(f"run {run_id}: the sealed HE key can't be opened") from error
-    secret = SecretBytes(opened)
-    context = ts.context_from(opened)
-    if not context.is_private() or _public_of(context) != public_context:
+    key = HeKey(opened)
+    if not key.context.is_private() or public_part(key) != public_context:
         raise ProtocolViolation(f"run {run_id}: the sealed HE key does not belong to the public context")
-    return secret
+    return key
 
 
 def _root_info(run_id: str, recipient: str, public_context: bytes) -> bytes:
@@ -135,7 +131,7 @@ class RunSecrets:
     x25519: X25519PrivateKey = field(repr=False)
     ed25519: Ed25519PrivateKey = field(repr=False)
     root: SecretBytes | None = field(default=None, repr=False)
-    he_key: SecretBytes | None = field(default=None, repr=False)
+    he_key: HeKey | None = field(default=None, repr=False)
 
     @classmethod
     def load_or_make(cls, path: Path) -> "RunSecrets":
@@ -152,7 +148,7 @@ class RunSecrets:
                 x25519=X25519PrivateKey.from_private_bytes(parts["x25519"]),
                 ed25519=Ed25519PrivateKey.from_private_bytes(parts["ed25519"]),
                 root=SecretBytes(parts["root"]) if parts["root"] else None,
-                he_key=SecretBytes(parts["he_key"]) if parts["he_key"] else None,
+                he_key=HeKey(parts["he_key"]) if parts["he_key"] else None,
             )
         except (ValueError, KeyError, TypeError) as error:
             raise ConfigError(f"run secrets {path} are damaged; the bank can't go on with this run") from error

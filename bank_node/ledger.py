@@ -7,7 +7,6 @@ shows the difference; `bank-node verify` can check the run afterwards. It holds 
 import json
 import os
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,8 +68,8 @@ class Ledger:
         whole = path.read_bytes().rfind(b"\n") + 1 if path.exists() else 0
         self._file = path.open("ab")
         self._file.truncate(whole)
-        self._syncer = ThreadPoolExecutor(1, thread_name_prefix="ledger")
-        self._syncing: Future[None] | None = None
+        # A process that crashed may have left records that only the system's memory holds.
+        self._unsettled = bool(records)
         for record in records:
             self._replay(record)
 
@@ -116,7 +115,7 @@ class Ledger:
     def bind(self, step: str, attempt: int, vector: str) -> Callable[[], None]:
         """Bind ourselves to one answer to a step: no ciphertext of it may leave before the returned call has ended.
 
-        The disk works while the caller encrypts; the returned call waits until the record is durable.
+        The returned call puts the record on the disk, unless it is there.
 
         Args:
             step: the step's name.
@@ -140,12 +139,13 @@ class Ledger:
         if known is not None and (attempt < known.attempt or not members <= known.members):
             raise ProtocolViolation(f"step {step}: asked to answer again with a larger or different roster")
         self.note("answer", step=step, attempt=attempt, vector=vector)
-        self._syncing = self._syncer.submit(os.fsync, self._file.fileno())
+        self._unsettled = True
         return self._settled
 
     def _settled(self) -> None:
-        if self._syncing is not None:
-            self._syncing.result()
+        if self._unsettled:
+            os.fsync(self._file.fileno())
+            self._unsettled = False
 
     def rewind(self, name: str) -> Anchor:
         """Go back to an anchor; those after it are void."""
@@ -159,5 +159,4 @@ class Ledger:
 
     def close(self) -> None:
         """Close the file."""
-        self._syncer.shutdown()
         self._file.close()

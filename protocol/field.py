@@ -40,13 +40,11 @@ def encode_signed(values: IntVector, bound: int = HALF) -> FieldVector:
         raise FieldOverflow(f"a secure sum takes int64, not {values.dtype}")
     if not 0 <= bound <= HALF:
         raise FieldOverflow(f"the announced bound {bound} does not fit the field (at most {HALF})")
-    if values.size:
+    if values.size and (int(values.max()) > bound or int(values.min()) < -bound):
         over = int(np.count_nonzero((values > bound) | (values < -bound)))
-        if over:
-            raise FieldOverflow(
-                f"{over} of {values.size} numbers are above the announced bound 2**{bound.bit_length()}"
-            )
-    return np.where(values < 0, values + np.int64(MODULUS), values).astype(np.uint64)
+        raise FieldOverflow(f"{over} of {values.size} numbers are above the announced bound 2**{bound.bit_length()}")
+    # Read as unsigned a negative number is huge, and the minimum takes the one that t was added to.
+    return np.minimum(values.view(np.uint64), (values + np.int64(MODULUS)).view(np.uint64))
 
 
 def decode_signed(elements: FieldVector, bound: int = HALF) -> IntVector:
@@ -66,7 +64,7 @@ def decode_signed(elements: FieldVector, bound: int = HALF) -> IntVector:
         raise FieldOverflow("an element lies outside the field")
     signed = elements.astype(np.int64)
     signed = np.where(signed > HALF, signed - np.int64(MODULUS), signed)
-    if signed.size and (int(signed.max()) > bound or int(signed.min()) < -bound):
+    if bound < HALF and signed.size and (int(signed.max()) > bound or int(signed.min()) < -bound):
         raise FieldOverflow(f"a total is above the announced bound 2**{bound.bit_length()}")
     return signed
 

@@ -5,6 +5,7 @@ load it. The bytes depend on the model alone: keys in a fixed order, float32 val
 reads back the same, nothing of the machine or of the installed xgboost.
 """
 
+import functools
 import json
 import struct
 from collections.abc import Sequence
@@ -148,8 +149,16 @@ def _tree(
     }
 
 
-def _float_text(value: float | np.float32) -> str:
-    return np.format_float_scientific(np.float32(value), unique=True, trim="0", exp_digits=1).replace("e", "E")
+def _float_text(value: float) -> str:
+    return _text_of_bits(np.float32(value).view(np.int32).item())
+
+
+@functools.lru_cache(1 << 16)
+def _text_of_bits(bits: int) -> str:
+    # Zeros and leaf values come many times, and each text takes microseconds. By bits, since -0.0 equals 0.0.
+    return np.format_float_scientific(np.int32(bits).view(np.float32), unique=True, trim="0", exp_digits=1).replace(
+        "e", "E"
+    )
 
 
 def _write_json(value: Any, out: list[str]) -> None:
@@ -167,7 +176,7 @@ def _write_json(value: Any, out: list[str]) -> None:
             _write_json(item, out)
         out.append("]")
     elif isinstance(value, np.ndarray) and value.dtype == np.float32:
-        out.append(f"[{','.join(_float_text(item) for item in value)}]")
+        out.append(f"[{','.join(map(_text_of_bits, value.view(np.int32).tolist()))}]")
     elif isinstance(value, np.ndarray):
         out.append(f"[{','.join(map(str, value.tolist()))}]")
     else:

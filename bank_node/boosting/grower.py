@@ -453,7 +453,11 @@ class _Grower:
         missing_bins = self.cuts.n_bins[self.layout.features]
         nodes = [candidate.node for candidate in chosen]
         goes_left = np.concatenate(
-            [candidate.splits.goes_left(np.array([candidate.at]), missing_bins) for candidate in chosen]
+            [
+                found[0].splits.goes_left(np.array([candidate.at for candidate in found]), missing_bins)
+                for _, group in itertools.groupby(chosen, key=lambda candidate: id(candidate.splits))
+                for found in [list(group)]
+            ]
         )
         for node, marks in zip(nodes, goes_left, strict=True):
             tree.narrow(node, marks, self.layout)

@@ -3,7 +3,7 @@
 A secure sum carries 57 bits and a sign in each number. In the exact layout a slot takes two numbers, here one:
 gradient * 2**28 + hessian, both rounded to multiples of powers of two. These are chosen for each node, from bounds of
 all banks' sums, so that no total can leave its bits; the fewer rows a node has, the finer they are. In the first tree
-labels are counted instead, and steps that fit two ciphertexts anyway are sent in exact pairs. Histograms stay sums of
+labels are counted instead, and steps that fit one ciphertext anyway are sent in exact pairs. Histograms stay sums of
 integers that depend on the row alone, so the model still does not depend on how rows lie over banks. Few bits suffice
 for choosing splits (Shi et al., Quantized Training of Gradient Boosting Decision Trees, NeurIPS 2022); the exact totals
 of all summed nodes come along, and with many rows those of the leaves follow in a sum of their own.
@@ -32,8 +32,8 @@ GRADIENT_BITS = 29
 """Bits of a gradient's total besides its sign: with the hessian's they fill the secure sum's 57 and a sign."""
 LARGEST = (2**GRADIENT_BITS - 1) << HESSIAN_BITS
 """No number of a node that its rounding fits is larger in magnitude; all fit the secure sum."""
-SMALL_STEP = 2 * PAYLOAD_SLOTS
-"""Numbers that two ciphertexts hold: a step of no more is sent in exact pairs, since packing would hardly shrink it."""
+SMALL_STEP = PAYLOAD_SLOTS
+"""Numbers that one ciphertext holds: a step of no more is sent in exact pairs, since packing can't shrink it."""
 COARSER = 2
 """Bits that a root's rounding may be coarser than needed before the root is asked for once more."""
 ROWS_WITHOUT_LEAF_SUM = 2**20
@@ -92,7 +92,8 @@ class Packing:
         """
         shifts = []
         for total, width in ((max(sizes.positive, sizes.negative), GRADIENT_BITS), (sizes.hessian, HESSIAN_BITS)):
-            shift = 0
+            # With a smaller one the total alone leaves its bits.
+            shift = max(0, min(total.bit_length() - width, bits - LEAST_BITS))
             while not _fits(total, shift, width, n_rows):
                 shift += 1
                 if bits - shift < LEAST_BITS:

@@ -1,6 +1,7 @@
 """Parity with XGBoost: the same trees on the same bins, and a model file that XGBoost reads and predicts alike."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -213,3 +214,15 @@ def test_xgboost_can_go_on_from_the_model() -> None:
     matrix = xgboost.DMatrix(x, y, feature_names=names(6))
     longer = xgboost.train({"objective": "binary:logistic", "nthread": 1}, matrix, 2, xgb_model=booster)
     assert longer.num_boosted_rounds() == 5
+
+
+@pytest.mark.parametrize("first", [0.0, -0.0])
+def test_a_models_text_does_not_depend_on_what_was_written_before(first: float) -> None:
+    params = BoostingParameters.from_mapping({"n_estimators": 1, "max_depth": 1})
+    trained = train(*make_rows(300), params)
+    texts = []
+    for value in (first, -first, first):
+        tree = replace(trained.trees[0], weight=np.full_like(trained.trees[0].weight, value))
+        model = export_booster([tree], trained.cuts, params, names(trained.cuts.n_features), trained.base_score)
+        texts.append(model.decode().partition('"base_weights":[')[2].partition("]")[0].split(",")[0])
+    assert texts == [str(value).replace("0.0", "0.0E+0") for value in (first, -first, first)]
