@@ -20,13 +20,13 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from features.windows import Aggregate, with_aggregates
+from features.windows import Aggregate, Measure, with_aggregates
 
 __all__ = ["bench_features", "make_payments"]
 
 _SPANS = {"1h": "1h", "1d": "1d", "7d": "7d", "30d": "30d"}
 _OWNERS = {"account_out": "account_id", "counterparty_out": "counterparty_id"}
-_MEASURES = ("count", "sum", "max")
+_MEASURES: tuple[Measure, ...] = ("count", "sum", "max")
 WINDOWS = frozenset(Aggregate(owner, measure, span) for owner in _OWNERS for measure in _MEASURES for span in _SPANS)
 """The 24 windows."""
 
@@ -152,7 +152,7 @@ def _polars(payments: pd.DataFrame) -> Way:
                 pl.col(name).fill_null(0) if "__max__" not in name else pl.col(name).cast(pl.Float64)
                 for name in _order()
             ]
-            return ordered.select(numbers).cast(pl.Float64).to_pandas().to_numpy()
+            return np.asarray(ordered.select(numbers).cast(pl.Float64).to_pandas())
 
         return result
 

@@ -25,9 +25,10 @@ from bank_node.files import write_atomic
 from features import DataContract, extract_features, load_contract
 from protocol.errors import ConfigError
 from protocol.messages import RunView
+from simulator.consortium import AggregatorProcess
 from simulator.generator import GeneratorSettings, bank_names, generate
 from simulator.measuring import available_bytes, peak_bytes, processor_seconds
-from simulator.training import AggregatorProcess, federate_saved, the_model
+from simulator.training import federate_saved, the_model
 from simulator.worker import BankJob, save_job
 
 __all__ = ["bench_large"]

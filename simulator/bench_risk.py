@@ -65,7 +65,7 @@ def bench_risk(rows: int = 1_000_000, entities: int = 20_000, repeats: int = 3) 
         frame = pd.DataFrame({"entity": entity, "day": day})
         paid = frame.groupby(["entity", "day"]).size().reindex(every, fill_value=0)
         told = frame[fraud].assign(day=known[fraud]).groupby(["entity", "day"]).size().reindex(every, fill_value=0)
-        found = {}
+        found: dict[str, np.ndarray] = {}
         for what, counts in (("payments", paid), ("frauds", told)):
             for span, days in SPANS.items():
                 rolled = counts.groupby(level="entity").rolling(days, min_periods=1).sum().droplevel(0)
@@ -81,7 +81,7 @@ def bench_risk(rows: int = 1_000_000, entities: int = 20_000, repeats: int = 3) 
             pl.DataFrame({"day": np.arange(_FIRST, _FIRST + _DAYS + 10)}), how="cross"
         )
         told = pl.DataFrame({"entity": entity[fraud], "day": known[fraud]})
-        found = {}
+        found: dict[str, np.ndarray] = {}
         for what, counted in (("payments", frame), ("frauds", told)):
             daily = (
                 every.join(counted.group_by("entity", "day").len("n"), on=["entity", "day"], how="left")

@@ -172,7 +172,7 @@ def _bank_id(value: object) -> str:
 def _weights(column: pd.Series, path: Path) -> npt.NDArray[np.float32]:
     if not pd.api.types.is_numeric_dtype(column):
         raise ConfigError(f"table {path}, column {column.name!r}: a weight must be a number, not {column.dtype}")
-    weights = column.to_numpy(np.float32, na_value=np.nan)
+    weights: npt.NDArray[np.float32] = column.to_numpy(np.float32, na_value=np.nan)
     wrong = ~((weights >= 0) & np.isfinite(weights))
     if wrong.any():
         raise ConfigError(

@@ -153,7 +153,7 @@ def _float_text(value: float) -> str:
     return _text_of_bits(np.float32(value).view(np.int32).item())
 
 
-@functools.lru_cache(1 << 16)
+@functools.lru_cache(1 << 12)
 def _text_of_bits(bits: int) -> str:
     # Zeros and leaf values come many times, and each text takes microseconds. By bits, since -0.0 equals 0.0.
     return np.format_float_scientific(np.int32(bits).view(np.float32), unique=True, trim="0", exp_digits=1).replace(
