@@ -129,11 +129,13 @@ def structure_of(tree: Mapping[str, Any], n_bins: npt.NDArray[np.int64]) -> Prop
         if left < 0:
             return None
         feature = tree["split_indices"][number]
-        # Bins are whole numbers: b < threshold where b <= ceil(threshold) - 1.
-        last = int(np.ceil(tree["split_conditions"][number])) - 1
+        # Bins are whole numbers: b < threshold where b <= ceil(threshold) - 1. XGBoost 3.4 writes an infinite threshold
+        # where all present values go the same way.
+        bins = int(n_bins[feature])
+        last = int(np.ceil(np.clip(tree["split_conditions"][number], 0.0, bins))) - 1
         return ProposedSplit(
             feature=feature,
-            split_bin=max(-1, min(last, int(n_bins[feature]) - 1)),
+            split_bin=last,
             default_left=bool(tree["default_left"][number]),
             left=node(left),
             right=node(tree["right_children"][number]),

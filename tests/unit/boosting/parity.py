@@ -91,8 +91,8 @@ def xgboost_split(trained: Trained, other: dict[str, Any], node: int) -> tuple[i
         chosen = tuple(sorted(other["categories"][begin : begin + other["categories_sizes"][at]]))
         return feature, 0, other["default_left"][node], chosen
     last_bin = int(trained.cuts.n_bins[feature]) - 1
-    # XGBoost's last cut lies above all values; ours ends with the last bin.
-    split_bin = min(int(np.ceil(other["split_conditions"][node])) - 1, last_bin)
+    # XGBoost's outer cuts lie beyond all values, in 3.4 at infinity; ours are before the first and after the last bin.
+    split_bin = int(np.ceil(np.clip(other["split_conditions"][node], 0.0, last_bin + 1.0))) - 1
     return feature, split_bin, other["default_left"][node], ()
 
 

@@ -173,6 +173,19 @@ def test_thresholds_of_bins_become_bins() -> None:
         assert found is not None and found.split_bin == last
 
 
+@pytest.mark.parametrize(("threshold", "last"), [(float("inf"), 4), (9.0, 4), (float("-inf"), -1), (-3.0, -1)])
+def test_thresholds_beyond_all_bins_send_present_values_one_way(threshold: float, last: int) -> None:
+    tree = {
+        "left_children": [1, -1, -1],
+        "right_children": [2, -1, -1],
+        "split_indices": [0, 0, 0],
+        "split_conditions": [threshold, 0.1, -0.1],
+        "default_left": [1, 0, 0],
+    }
+    found = structure_of(tree, np.array([5], dtype=np.int64))
+    assert found is not None and found.split_bin == last
+
+
 def test_turns_pass_over_banks_that_can_t_propose_or_were_dropped() -> None:
     members = ("a", "b", "c", "d")
     labels = {"a": [0, 1], "b": [0, 0], "c": [], "d": [1, 0, 0]}
