@@ -296,9 +296,9 @@ class _Bounds:
         best = self.packing = Packing.of(exact, n_rows, bits)
         return used is not None and best is not None and used.close_to(best)
 
-    def packing_of(self, n_slots: int) -> Packing | None:
+    def packing_of(self, n_slots: int, n_nodes: int) -> Packing | None:
         """The rounding that a step of so many slots begins with; None where it is sent in exact pairs."""
-        return None if 2 * n_slots <= SMALL_STEP else self.packing
+        return None if 2 * n_slots <= (2 * SMALL_STEP if n_nodes == 1 else SMALL_STEP) else self.packing
 
     def note_children(self, parent: int, light: int, heavy: int) -> None:
         """Bound a heavy child, and a light one of which nothing came along."""
@@ -395,7 +395,7 @@ class _Grower:
             int64 (1, n_slots, 2); the exact total, (2,), and the one that the histogram adds up to.
         """
         own_total = self.rows.begin_tree(plan)
-        packing = sizes.packing_of(plan.layout.sent.size)
+        packing = sizes.packing_of(plan.layout.sent.size, 1)
         everything = np.ones((1, plan.layout.sent.size), dtype=np.bool_)
         while packing is not None:
             step = next(steps)
@@ -495,7 +495,7 @@ class _Grower:
             return [], np.empty((0, self.layout.n_slots, 2), dtype=np.int64)
         light = [left if tree.total[left][1] <= tree.total[right][1] else right for _, left, right in pairs]
         reachable = np.stack([tree.reachable[i][plan.layout.sent] for i in light])
-        packing = sizes.packing_of(int(np.count_nonzero(reachable)))
+        packing = sizes.packing_of(int(np.count_nonzero(reachable)), len(light))
         if packing is None:
             step = next(steps)
             own = self.rows.histograms(light).reshape(*reachable.shape, 2)

@@ -1,12 +1,12 @@
 """Packs a slot's gradient and hessian into one number of a secure sum; it decides no split and sums nothing.
 
-A secure sum carries 57 bits and a sign in each number. In the exact layout a slot takes two numbers, here one:
-gradient * 2**28 + hessian, both rounded to multiples of powers of two. These are chosen for each node, from bounds of
-all banks' sums, so that no total can leave its bits; the fewer rows a node has, the finer they are. In the first tree
-labels are counted instead, and steps that fit one ciphertext anyway are sent in exact pairs. Histograms stay sums of
-integers that depend on the row alone, so the model still does not depend on how rows lie over banks. Few bits suffice
-for choosing splits (Shi et al., Quantized Training of Gradient Boosting Decision Trees, NeurIPS 2022); the exact totals
-of all summed nodes come along, and with many rows those of the leaves follow in a sum of their own.
+A secure sum carries 57 bits and a sign in each number. In the exact layout a slot takes two numbers, here one: gradient
+* 2**28 + hessian, both rounded to multiples of powers of two. These are chosen for each node, from bounds of all banks'
+sums, so that no total can leave its bits; the fewer rows a node has, the finer they are. In the first tree labels are
+counted instead, and steps that fit one ciphertext anyway, or of one node two, are sent in exact pairs. Histograms stay
+sums of integers that depend on the row alone, so the model still does not depend on how rows lie over banks. Few bits
+suffice for choosing splits (Shi et al., Quantized Training of Gradient Boosting Decision Trees, NeurIPS 2022); the
+exact totals of all summed nodes come along, and with many rows those of the leaves follow in a sum of their own.
 """
 
 from collections.abc import Sequence
@@ -33,7 +33,11 @@ GRADIENT_BITS = 29
 LARGEST = (2**GRADIENT_BITS - 1) << HESSIAN_BITS
 """No number of a node that its rounding fits is larger in magnitude; all fit the secure sum."""
 SMALL_STEP = PAYLOAD_SLOTS
-"""Numbers that one ciphertext holds: a step of no more is sent in exact pairs, since packing can't shrink it."""
+"""Numbers that one ciphertext holds: a step of no more is sent in exact pairs, since packing can't shrink it.
+
+A step of one node may take twice as many: from the first nodes' histograms all others are subtracted, so that their
+rounding would be in every node (with the root packed AUC-PR moved by up to 0.02, on generated payments).
+"""
 COARSER = 2
 """Bits that a root's rounding may be coarser than needed before the root is asked for once more."""
 ROWS_WITHOUT_LEAF_SUM = 2**20

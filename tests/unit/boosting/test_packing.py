@@ -194,6 +194,25 @@ def test_the_packed_model_does_not_depend_on_how_rows_lie_over_banks(
     assert _train(columns, labels, split, banks, "packed")[0] == one
 
 
+def test_steps_of_one_node_are_exact_where_two_ciphertexts_hold_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    packed: list[int] = []
+    original = grower._Grower._packed_sums
+
+    def counted(self, step, nodes, packings, reachable):
+        packed.append(len(nodes))
+        return original(self, step, nodes, packings, reachable)
+
+    monkeypatch.setattr(grower._Grower, "_packed_sums", counted)
+    rng = np.random.default_rng(0)
+    columns = rng.normal(size=(3000, 40)).astype(np.float32)
+    labels = (columns[:, :5].sum(axis=1) + rng.normal(size=3000) > 2).astype(np.uint8)
+    params = BoostingParameters(n_estimators=2, max_depth=4, max_bin=64, histogram_layout="packed")
+    cuts = global_bins(columns, labels, [auto_grid(columns[:, i]) for i in range(40)], 64, lambda step, vector: vector)
+    assert 2047 < cuts.total_bins < 4094
+    train_trees(bin_rows(columns, cuts), labels, params, lambda step, vector: vector, n_rows_total=3000)
+    assert packed and min(packed) == 2
+
+
 def test_resuming_a_packed_training_gives_the_same_trees() -> None:
     columns, labels = _data(3000, 4)
     params = BoostingParameters(n_estimators=6, max_depth=4, max_bin=16, histogram_layout="packed")
