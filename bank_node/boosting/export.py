@@ -156,9 +156,8 @@ def _float_text(value: float) -> str:
 @functools.lru_cache(1 << 12)
 def _text_of_bits(bits: int) -> str:
     # Zeros and leaf values come many times, and each text takes microseconds. By bits, since -0.0 equals 0.0.
-    return np.format_float_scientific(np.int32(bits).view(np.float32), unique=True, trim="0", exp_digits=1).replace(
-        "e", "E"
-    )
+    value = np.int32(bits).view(np.float32)
+    return np.format_float_scientific(value, unique=True, trim="0", exp_digits=1).replace("e", "E")
 
 
 def _write_json(value: Any, out: list[str]) -> None:

@@ -454,9 +454,8 @@ class _Grower:
         nodes = [candidate.node for candidate in chosen]
         goes_left = np.concatenate(
             [
-                found[0].splits.goes_left(np.array([candidate.at for candidate in found]), missing_bins)
-                for _, group in itertools.groupby(chosen, key=lambda candidate: id(candidate.splits))
-                for found in [list(group)]
+                splits.goes_left(np.array([candidate.at for candidate in group]), missing_bins)
+                for splits, group in itertools.groupby(chosen, key=lambda candidate: candidate.splits)
             ]
         )
         for node, marks in zip(nodes, goes_left, strict=True):
