@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from bank_node.config import BankConfig
 from features import DataContract, load_contract
-from features.compatibility import serves
+from features.contract.compatibility import serves
 from protocol.errors import LocalError
 
 __all__ = ["contract_for_run"]

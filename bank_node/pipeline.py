@@ -38,8 +38,8 @@ def extract(config_path: Path | str, *, log: Log = logger.info) -> dict[str, Any
     from bank_node.shared_rows import link_noted
     from bank_node.tables import identifier_keys
     from features import load_contract
+    from features.contract.mapping import load_mapping
     from features.incremental import extract_days
-    from features.mapping import load_mapping
     from features.store import FeatureStore
 
     config = load_config(Path(config_path))

@@ -5,7 +5,7 @@ Extraction is loaded when it is first used: pandas takes 80 MB, and a bank in th
 
 from typing import TYPE_CHECKING, Any
 
-from features.contract import DataContract, FeatureSpec, load_contract
+from features.contract.schema import DataContract, FeatureSpec, load_contract
 
 if TYPE_CHECKING:
     from features.extraction import extract_features, labelled_rows, time_split

@@ -10,7 +10,7 @@ from datetime import date, datetime, time, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from features.contract import DataContract
+from features.contract.schema import DataContract
 from features.errors import DataError
 from features.extraction import feature_table, needs_of, timed
 from features.intake import Step

@@ -17,7 +17,7 @@ from features.windows import MICROSECONDS_PER_SECOND, Aggregate, Measure
 if TYPE_CHECKING:
     import ibis.expr.types as ir
 
-    from features.contract import DataContract
+    from features.contract.schema import DataContract
 
 __all__ = ["CATALOGUE", "Definition"]
 

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from features.compatibility import changes, check_version, required_level
-from features.contract import load_contract
+from features.contract.compatibility import changes, check_version, required_level
+from features.contract.schema import load_contract
 from features.errors import DataError
 
 __all__ = ["app", "main"]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from features.catalogue import CATALOGUE
-from features.contract import DataContract
+from features.contract.schema import DataContract
 from features.engines import DUCKDB, Dialect
 from features.sources import engine, find_source, reading
 from features.validation import check_features, checked_events

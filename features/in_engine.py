@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from features.contract import DataContract
+from features.contract.schema import DataContract
 from features.engines import BankTable, open_table
 from features.extraction import feature_table
 from features.validation import checked_rows

@@ -13,12 +13,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from features.contract import DataContract
+from features.contract.mapping import Mapping
+from features.contract.schema import DataContract
 from features.engines import BankTable
 from features.errors import DataError, SourceError
 from features.identifiers import IdentifierKey
 from features.labels import LABEL_FILE, PREFIX, is_label_entry, of_known_payments
-from features.mapping import Mapping
 from features.normalise import Normalised, normalised, normalised_labels
 from features.purging import Purged, load_purged, without_purged
 from features.sources import engine, source_files

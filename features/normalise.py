@@ -12,16 +12,16 @@ from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from features.contract import ColumnSpec, DataContract
+from features.contract.mapping import ColumnMapping, LabelMapping, Mapping
+from features.contract.schema import ColumnSpec, DataContract
+from features.contract.standards import CATEGORY_RANGES, COUNTRY_OF
 from features.errors import ColumnTypeError, MissingColumnError
 from features.identifiers import KINDS, SHARED, IdentifierKey, hash_column
 from features.iso20022 import ISO20022_COLUMNS
-from features.mapping import ColumnMapping, LabelMapping, Mapping
 from features.parsing import Fault, literal, read_number, read_text, read_time
 from features.rates import converted
 from features.readers import RawTable, read_csv, read_iso20022, read_parquet
 from features.sources import csv_header, parquet_header, reading
-from features.standards import CATEGORY_RANGES, COUNTRY_OF
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir

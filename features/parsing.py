@@ -7,8 +7,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from features.contract.mapping import ColumnMapping
 from features.errors import ColumnTypeError
-from features.mapping import ColumnMapping
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir

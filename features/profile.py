@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from features.contract import DataContract
+from features.contract.mapping import CsvFormat
+from features.contract.schema import DataContract
+from features.contract.standards import COUNTRY_OF, MINOR_UNITS
 from features.errors import SourceError
-from features.mapping import CsvFormat
 from features.readers import read_csv
 from features.sources import engine, parquet_header, reading, source_files
-from features.standards import COUNTRY_OF, MINOR_UNITS
 
 if TYPE_CHECKING:
     import pandas as pd

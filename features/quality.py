@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 if TYPE_CHECKING:
     import ibis.expr.types as ir
 
-    from features.contract import DataContract
+    from features.contract.schema import DataContract
 
 __all__ = ["DayCounts", "Finding", "QualityReport", "QualitySpec", "daily_counts", "judge"]
 

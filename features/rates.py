@@ -7,9 +7,9 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from features.contract import DataContract
+from features.contract.mapping import CurrencyMapping
+from features.contract.schema import DataContract
 from features.errors import SourceError
-from features.mapping import CurrencyMapping
 from features.parsing import Fault
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from features.contract.mapping import CsvFormat
 from features.errors import SourceError
 from features.iso20022 import ISO20022_COLUMNS, transfers
-from features.mapping import CsvFormat
 from features.sources import csv_header, parquet_header
 
 if TYPE_CHECKING:

@@ -14,10 +14,10 @@ from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from features.contract import DataContract
+from features.contract.mapping import ColumnMapping, Mapping
+from features.contract.schema import DataContract
 from features.engines import BankTable, OpenTable, open_table
 from features.errors import ColumnTypeError, EmptyTableError, MissingColumnError
-from features.mapping import ColumnMapping, Mapping
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from features.contract import ColumnSpec, DataContract
+from features.contract.schema import ColumnSpec, DataContract
 from features.errors import (
     ColumnTypeError,
     DuplicateRowError,

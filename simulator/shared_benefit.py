@@ -20,7 +20,7 @@ import xgboost
 from bank_node.evaluation import rank_metrics
 from features import extract_features, load_contract, time_split
 from features.catalogue import CATALOGUE
-from features.contract import DataContract, FeatureSpec
+from features.contract.schema import DataContract, FeatureSpec
 from features.shared_risk import (
     ACCOUNT_FEATURES,
     COUNTERPARTY_FEATURES,

@@ -4,7 +4,7 @@ import math
 from datetime import datetime, timedelta
 from typing import Any
 
-from features.standards import COUNTRIES
+from features.contract.standards import COUNTRIES
 
 SPANS = {
     "1h": timedelta(hours=1),

@@ -13,9 +13,9 @@ import yaml
 
 from features import DataContract
 from features.catalogue import CATALOGUE
-from features.compatibility import LEVELS, changes, check_version, required_level, serves
+from features.contract.compatibility import LEVELS, changes, check_version, required_level, serves
+from features.contract.standards import MINOR_UNITS, category_of
 from features.errors import ContractError
-from features.standards import MINOR_UNITS, category_of
 
 RAW: dict[str, Any] = yaml.safe_load(resources.files("features").joinpath("contracts/payments_v1.yaml").read_text())
 OLD = DataContract.model_validate(RAW)

@@ -13,12 +13,12 @@ import yaml
 from pydantic import ValidationError
 
 from features import DataContract, load_contract
+from features.contract.mapping import Mapping, identity_mapping
+from features.contract.standards import COUNTRIES, COUNTRY_OF
 from features.errors import ContractError
 from features.identifiers import KEY_BYTES, IdentifierKey, hashed
 from features.incremental import extract_days, read_features
-from features.mapping import Mapping, identity_mapping
 from features.shared_risk import day_number, day_tables, facts_of, shared_features, tokens_of
-from features.standards import COUNTRIES, COUNTRY_OF
 from features.store import FeatureStore
 from tests.unit.features.payments import frame, payment, written
 

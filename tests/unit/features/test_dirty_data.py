@@ -19,11 +19,11 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from features import load_contract
+from features.contract.mapping import Mapping
 from features.errors import DataError
 from features.identifiers import IdentifierKey
 from features.incremental import Extraction, extract_days
 from features.iso20022 import transfers
-from features.mapping import Mapping
 from features.store import FeatureStore
 from tests.unit.features.payments import good_frame, payment
 

@@ -8,7 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from features.grid import MAX_EDGES, Grid, LogGrid
+from features.contract.grid import MAX_EDGES, Grid, LogGrid
 
 ADAPTER: TypeAdapter[Any] = TypeAdapter(Grid)
 cells = st.integers(3, MAX_EDGES - 1)

@@ -22,10 +22,10 @@ from hypothesis import strategies as st
 import features.building
 import features.merging
 from features import DataContract, extract_features
+from features.contract.mapping import Mapping, identity_mapping
 from features.errors import DataError, EmptyTableError, SourceError
 from features.identifiers import IdentifierKey, hashed
 from features.incremental import Extraction, extract_days, read_features
-from features.mapping import Mapping, identity_mapping
 from features.store import FeatureStore
 from tests.unit.features.payments import START, frame, good_frame, payment, written
 from tests.unit.features.test_point_in_time import EVERYTHING

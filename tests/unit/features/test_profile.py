@@ -10,10 +10,10 @@ import pytest
 import yaml
 
 from features import load_contract
+from features.contract.mapping import Mapping, load_mapping
 from features.errors import MappingError
 from features.identifiers import IdentifierKey
 from features.incremental import Extraction, extract_days
-from features.mapping import Mapping, load_mapping
 from features.profile import draft_mapping
 from features.store import FeatureStore
 from tests.unit.features.payments import good_frame, written

@@ -17,11 +17,11 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, field_validator, model_validator
 
+from features.contract.grid import Grid
+from features.contract.standards import COUNTRIES, MINOR_UNITS
 from features.errors import ContractError
-from features.grid import Grid
 from features.quality import QualitySpec
 from features.shared_risk import DEVICE_FEATURES, SHARED_FEATURES, SharedRiskSpec
-from features.standards import COUNTRIES, MINOR_UNITS
 
 __all__ = [
     "CANONICAL_COLUMNS",

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from features.contract import DataContract
+from features.contract.schema import DataContract
 from features.errors import ContractError
 
 __all__ = ["LEVELS", "Change", "changes", "check_version", "required_level", "serves"]
