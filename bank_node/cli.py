@@ -127,8 +127,8 @@ def profile(
     """Look at the bank's own payments and draft the mapping file. Read it, mend it, and set confirmed to true."""
     from bank_node.config import load_config
     from features import load_contract
-    from features.engines import BankTable
     from features.profile import draft_mapping
+    from features.sources.engines import BankTable
 
     loaded = load_config(config)
     if isinstance(loaded.events, BankTable):

@@ -16,7 +16,7 @@ from pydantic import (
     model_validator,
 )
 
-from features.engines import BankTable
+from features.sources.engines import BankTable
 from protocol.channel import TlsFiles
 from protocol.documents import read_mapping
 from protocol.errors import ConfigError, ProtocolViolation

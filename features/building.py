@@ -14,7 +14,7 @@ from features.contract.schema import DataContract
 from features.errors import DataError
 from features.extraction import feature_table, needs_of, timed
 from features.intake import Step
-from features.sources import engine, reading
+from features.sources.files import engine, reading
 from features.store import FeatureStore, digest_of
 from features.windows import LONGEST_SPAN_US, Earlier, summarised
 

@@ -13,8 +13,8 @@ import pandas as pd
 
 from features.catalogue import CATALOGUE
 from features.contract.schema import DataContract
-from features.engines import DUCKDB, Dialect
-from features.sources import engine, find_source, reading
+from features.sources.engines import DUCKDB, Dialect
+from features.sources.files import engine, find_source, reading
 from features.validation import check_features, checked_events
 from features.windows import Aggregate, Earlier, with_aggregates
 

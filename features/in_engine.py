@@ -11,8 +11,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from features.contract.schema import DataContract
-from features.engines import BankTable, open_table
 from features.extraction import feature_table
+from features.sources.engines import BankTable, open_table
 from features.validation import checked_rows
 
 if TYPE_CHECKING:

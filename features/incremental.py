@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 from features.building import BLOCK_ROWS, build_days
 from features.contract.mapping import Mapping, identity_mapping
 from features.contract.schema import DataContract
-from features.engines import BankTable
 from features.errors import DataError, EmptyTableError
 from features.identifiers import IdentifierKey
 from features.intake import Intake, Step, take_in, take_in_labels
 from features.labels import LabelCounts, is_label_entry
 from features.merging import merge_days
 from features.purging import Affected, affected, apply_purges, load_purged, save_purged
+from features.sources.engines import BankTable
 from features.store import FeatureStore
 
 if TYPE_CHECKING:

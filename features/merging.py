@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from features.identifiers import SHARED
 from features.intake import Step
 from features.labels import Verdicts, load_verdicts
-from features.sources import engine
+from features.sources.files import engine
 from features.store import FeatureStore, content_digest, digest_of
 
 if TYPE_CHECKING:

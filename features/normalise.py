@@ -17,11 +17,11 @@ from features.contract.schema import ColumnSpec, DataContract
 from features.contract.standards import CATEGORY_RANGES, COUNTRY_OF
 from features.errors import ColumnTypeError, MissingColumnError
 from features.identifiers import KINDS, SHARED, IdentifierKey, hash_column
-from features.iso20022 import ISO20022_COLUMNS
 from features.parsing import Fault, literal, read_number, read_text, read_time
 from features.rates import converted
-from features.readers import RawTable, read_csv, read_iso20022, read_parquet
-from features.sources import csv_header, parquet_header, reading
+from features.sources.files import csv_header, parquet_header, reading
+from features.sources.iso20022 import ISO20022_COLUMNS
+from features.sources.readers import RawTable, read_csv, read_iso20022, read_parquet
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir

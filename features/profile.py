@@ -17,8 +17,8 @@ from features.contract.mapping import CsvFormat
 from features.contract.schema import DataContract
 from features.contract.standards import COUNTRY_OF, MINOR_UNITS
 from features.errors import SourceError
-from features.readers import read_csv
-from features.sources import engine, parquet_header, reading, source_files
+from features.sources.files import engine, parquet_header, reading, source_files
+from features.sources.readers import read_csv
 
 if TYPE_CHECKING:
     import pandas as pd

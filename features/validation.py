@@ -24,7 +24,7 @@ from features.errors import (
     SchemaError,
     UnknownCodeError,
 )
-from features.sources import Part, Source, discard
+from features.sources.files import Part, Source, discard
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir

@@ -17,7 +17,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from features.engines import BankTable
+from features.sources.engines import BankTable
 
 COLUMNS = {
     "payment_id": "text",

@@ -9,7 +9,6 @@ import pytest
 from pydantic import ValidationError
 
 from features import load_contract
-from features.engines import BankTable, open_table
 from features.errors import (
     DataError,
     DuplicateRowError,
@@ -19,6 +18,7 @@ from features.errors import (
     UnknownCodeError,
 )
 from features.in_engine import engine_features
+from features.sources.engines import BankTable, open_table
 from tests.engines.conftest import Put
 from tests.unit.features.payments import good_frame
 

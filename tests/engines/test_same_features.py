@@ -10,8 +10,8 @@ import pyarrow
 import pytest
 
 from features import DataContract, extract_features, load_contract
-from features.engines import BankTable
 from features.in_engine import engine_features
+from features.sources.engines import BankTable
 from simulator.datasets import load_dataset
 from tests.engines.conftest import Put
 from tests.outside_data import SHARED, needs

@@ -12,11 +12,11 @@ import yaml
 from bank_node import pipeline
 from features import load_contract
 from features.contract.mapping import Mapping
-from features.engines import BankTable
 from features.errors import ColumnTypeError, EmptyTableError, MissingColumnError, SourceError
 from features.identifiers import KEY_BYTES, IdentifierKey
 from features.incremental import Extraction, extract_days, read_features
 from features.labels import LabelCounts
+from features.sources.engines import BankTable
 from features.store import FeatureStore
 from tests.engines.conftest import Put
 from tests.unit.features.payments import START, frame, payment, written

@@ -13,8 +13,8 @@ from bank_node.config import load_config
 from bank_node.plan import RunPlan
 from bank_node.tables import feature_rows
 from features import load_contract
-from features.engines import BankTable
 from features.errors import DataError
+from features.sources.engines import BankTable
 from protocol.channel import read_secret_file
 from protocol.errors import ConfigError, LocalError
 from simulator.consortium import bank_files, make_certificates

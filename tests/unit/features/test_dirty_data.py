@@ -23,7 +23,7 @@ from features.contract.mapping import Mapping
 from features.errors import DataError
 from features.identifiers import IdentifierKey
 from features.incremental import Extraction, extract_days
-from features.iso20022 import transfers
+from features.sources.iso20022 import transfers
 from features.store import FeatureStore
 from tests.unit.features.payments import good_frame, payment
 

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from features.contract.mapping import ColumnMapping, Mapping
 from features.contract.schema import DataContract
-from features.engines import BankTable, OpenTable, open_table
 from features.errors import ColumnTypeError, EmptyTableError, MissingColumnError
+from features.sources.engines import BankTable, OpenTable, open_table
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from features.contract.mapping import CsvFormat
 from features.errors import SourceError
-from features.iso20022 import ISO20022_COLUMNS, transfers
-from features.sources import csv_header, parquet_header
+from features.sources.files import csv_header, parquet_header
+from features.sources.iso20022 import ISO20022_COLUMNS, transfers
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -82,7 +82,7 @@ def read_csv(connection: "Backend", file: Path, columns: tuple[str, ...], form: 
 
 
 def read_iso20022(connection: "Backend", file: Path, columns: tuple[str, ...], own_agents: tuple[str, ...]) -> RawTable:
-    """The credit transfers of a message; columns are those of `features.iso20022`, all text."""
+    """The credit transfers of a message; columns are those of `features.sources.iso20022`, all text."""
     import pyarrow
 
     whole, batch = f"messages_{uuid.uuid4().hex}", f"batch_{uuid.uuid4().hex}"
