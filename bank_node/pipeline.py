@@ -40,7 +40,7 @@ def extract(config_path: Path | str, *, log: Log = logger.info) -> dict[str, Any
     from features import load_contract
     from features.contract.mapping import load_mapping
     from features.incremental import extract_days
-    from features.store import FeatureStore
+    from features.store.partitions import FeatureStore
 
     config = load_config(Path(config_path))
     contract = load_contract(config.contract)

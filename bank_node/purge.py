@@ -21,8 +21,8 @@ from bank_node.registry import find_model
 from bank_node.tables import identifier_keys
 from features import DataContract
 from features.incremental import purge_days
-from features.purging import Affected
-from features.store import FeatureStore
+from features.store.partitions import FeatureStore
+from features.store.purging import Affected
 from protocol.channel import read_secret_file
 from protocol.errors import LocalError
 

@@ -19,7 +19,7 @@ from bank_node.files import write_atomic
 from features import DataContract
 from features.quality import QualityReport, daily_counts, judge
 from features.sources.files import engine
-from features.store import FeatureStore
+from features.store.partitions import FeatureStore
 
 __all__ = ["assess", "plot", "render", "told_of_bins", "write_report"]
 

@@ -20,7 +20,7 @@ from bank_node.shared_store import SharedStore
 from features import DataContract
 from features.identifiers import SHARED, IdentifierKey, load_key
 from features.shared_risk import Facts, SharedRiskSpec, Tokens, facts_of, shared_features, tokens_of
-from features.store import FeatureStore
+from features.store.partitions import FeatureStore
 from protocol.errors import LocalError
 
 __all__ = ["link_key", "link_noted", "shared_store", "share_risk", "with_shared"]

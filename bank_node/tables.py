@@ -10,7 +10,7 @@ from bank_node.shared_rows import link_key, with_shared
 from features import DataContract
 from features.identifiers import IdentifierKey, create_key, load_key
 from features.incremental import read_features
-from features.store import FeatureStore
+from features.store.partitions import FeatureStore
 from protocol.errors import LocalError
 
 BLOCK_ROWS = 100_000

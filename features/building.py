@@ -15,7 +15,7 @@ from features.errors import DataError
 from features.extraction import feature_table, needs_of, timed
 from features.intake import Step
 from features.sources.files import engine, reading
-from features.store import FeatureStore, digest_of
+from features.store.partitions import FeatureStore, digest_of
 from features.windows import LONGEST_SPAN_US, Earlier, summarised
 
 if TYPE_CHECKING:

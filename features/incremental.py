@@ -18,11 +18,11 @@ from features.contract.schema import DataContract
 from features.errors import DataError, EmptyTableError
 from features.identifiers import IdentifierKey
 from features.intake import Intake, Step, take_in, take_in_labels
-from features.labels import LabelCounts, is_label_entry
-from features.merging import merge_days
-from features.purging import Affected, affected, apply_purges, load_purged, save_purged
 from features.sources.engines import BankTable
-from features.store import FeatureStore
+from features.store.label_source import LabelCounts, is_label_entry
+from features.store.merging import merge_days
+from features.store.partitions import FeatureStore
+from features.store.purging import Affected, affected, apply_purges, load_purged, save_purged
 
 if TYPE_CHECKING:
     import pyarrow
@@ -81,7 +81,7 @@ def extract_days(
         key: for identifiers. Another key than before makes everything anew.
         shared_key: the consortium's key for identifiers, or None; see `features.identifiers.SHARED`.
         mapping: the bank's; None when its columns are the contract's.
-        labels: a source of labels beside the payments, see `features.labels`; None if there is none.
+        labels: a source of labels beside the payments, see `features.store.label_source`; None if there is none.
         before_step: called with a step's name before it writes; tests crash there.
 
     Raises:

@@ -17,13 +17,13 @@ from features.contract.mapping import Mapping
 from features.contract.schema import DataContract
 from features.errors import DataError, SourceError
 from features.identifiers import IdentifierKey
-from features.labels import LABEL_FILE, PREFIX, is_label_entry, of_known_payments
 from features.normalise import Normalised, normalised, normalised_labels
-from features.purging import Purged, load_purged, without_purged
 from features.sources.engines import BankTable
 from features.sources.files import engine, source_files
 from features.sources.table_days import SourceItem, table_days
-from features.store import FeatureStore, content_digest, digest_of
+from features.store.label_source import LABEL_FILE, PREFIX, is_label_entry, of_known_payments
+from features.store.partitions import FeatureStore, content_digest, digest_of
+from features.store.purging import Purged, load_purged, without_purged
 
 if TYPE_CHECKING:
     from ibis.backends.duckdb import Backend

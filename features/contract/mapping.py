@@ -128,7 +128,7 @@ class CsvFormat(_Model):
 
 
 class LabelMapping(_Model):
-    """How the rows of a label source are read: one a decision, beside the payments (see `features.labels`).
+    """How the rows of a label source are read: one a decision, beside the payments (see `features.store.label_source`).
 
     Attributes:
         columns: ``payment_id`` and ``is_fraud``, and ``label_time`` (when it was decided) if the source tells it.

@@ -15,9 +15,9 @@ from features.contract.mapping import Mapping
 from features.errors import ColumnTypeError, EmptyTableError, MissingColumnError, SourceError
 from features.identifiers import KEY_BYTES, IdentifierKey
 from features.incremental import Extraction, extract_days, read_features
-from features.labels import LabelCounts
 from features.sources.engines import BankTable
-from features.store import FeatureStore
+from features.store.label_source import LabelCounts
+from features.store.partitions import FeatureStore
 from tests.engines.conftest import Put
 from tests.unit.features.payments import START, frame, payment, written
 

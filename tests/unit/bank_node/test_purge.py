@@ -22,7 +22,7 @@ from features import load_contract
 from features.errors import DataError
 from features.identifiers import create_key, hashed, load_key
 from features.incremental import purge_days
-from features.store import FeatureStore
+from features.store.partitions import FeatureStore
 from protocol.errors import ConfigError
 from tests.unit.features.payments import START, frame, payment, written
 from tests.unit.features.test_incremental import PowerCut, power_cut_after

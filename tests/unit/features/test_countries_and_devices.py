@@ -19,7 +19,7 @@ from features.errors import ContractError
 from features.identifiers import KEY_BYTES, IdentifierKey, hashed
 from features.incremental import extract_days, read_features
 from features.shared_risk import day_number, day_tables, facts_of, shared_features, tokens_of
-from features.store import FeatureStore
+from features.store.partitions import FeatureStore
 from tests.unit.features.payments import frame, payment, written
 
 RAW: dict[str, Any] = yaml.safe_load(resources.files("features").joinpath("contracts/payments_v1.yaml").read_text())

@@ -24,7 +24,7 @@ from features.errors import DataError
 from features.identifiers import IdentifierKey
 from features.incremental import Extraction, extract_days
 from features.sources.iso20022 import transfers
-from features.store import FeatureStore
+from features.store.partitions import FeatureStore
 from tests.unit.features.payments import good_frame, payment
 
 CONTRACT = load_contract()

@@ -20,13 +20,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import features.building
-import features.merging
+import features.store.merging
 from features import DataContract, extract_features
 from features.contract.mapping import Mapping, identity_mapping
 from features.errors import DataError, EmptyTableError, SourceError
 from features.identifiers import IdentifierKey, hashed
 from features.incremental import Extraction, extract_days, read_features
-from features.store import FeatureStore
+from features.store.partitions import FeatureStore
 from tests.unit.features.payments import START, frame, good_frame, payment, written
 from tests.unit.features.test_point_in_time import EVERYTHING
 
@@ -421,7 +421,7 @@ def test_moved_payments_are_found_in_parts(tmp_path: Path, monkeypatch: pytest.M
     later = [row | {"event_time": row["event_time"] + timedelta(days=n % 3)} for n, row in enumerate(rows)]
     written(frame(later), tmp_path / "source" / "b.parquet")
     _, whole = extracted(tmp_path / "source", tmp_path / "whole")
-    monkeypatch.setattr(features.merging, "PART_ROWS", 7)
+    monkeypatch.setattr(features.store.merging, "PART_ROWS", 7)
     done, parts = extracted(tmp_path / "source", tmp_path / "parts")
     pd.testing.assert_frame_equal(parts, whole, check_exact=True)
     assert done.stored == 30 and done.repeated == 30

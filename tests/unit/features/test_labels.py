@@ -17,8 +17,8 @@ from features.contract.mapping import LabelMapping, Mapping, identity_mapping
 from features.errors import SourceError
 from features.identifiers import KEY_BYTES, IdentifierKey
 from features.incremental import Extraction, extract_days, purge_days, read_features
-from features.labels import LabelCounts
-from features.store import FeatureStore
+from features.store.label_source import LabelCounts
+from features.store.partitions import FeatureStore
 from tests.unit.features.payments import START, frame, payment, written
 from tests.unit.features.test_point_in_time import EVERYTHING
 

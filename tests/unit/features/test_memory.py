@@ -19,7 +19,7 @@ from pathlib import Path
 from features import load_contract
 from features.identifiers import IdentifierKey
 from features.incremental import extract_days
-from features.store import FeatureStore
+from features.store.partitions import FeatureStore
 
 done = extract_days(load_contract(), sys.argv[1], FeatureStore(Path(sys.argv[2])), key=IdentifierKey(bytes(range(32))))
 print(done.stored, int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) // 1024)

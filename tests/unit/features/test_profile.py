@@ -15,7 +15,7 @@ from features.errors import MappingError
 from features.identifiers import IdentifierKey
 from features.incremental import Extraction, extract_days
 from features.profile import draft_mapping
-from features.store import FeatureStore
+from features.store.partitions import FeatureStore
 from tests.unit.features.payments import good_frame, written
 from tests.unit.features.test_dirty_data import pacs
 

@@ -4,7 +4,7 @@ Of rows with the same payment and direction the newest counts: by the bank's ver
 by row. A correction may move a payment to another day. The newest label counts on its own: a row that brings no label
 doesn't take one away, since labels come late, often in a file that corrects nothing else; where the correction made
 the payment later than its label, the label is known from the payment's time on. Where the bank has a source of labels
-beside the payments, its verdict counts before theirs (`features.labels`).
+beside the payments, its verdict counts before theirs (`features.store.label_source`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from features.identifiers import SHARED
 from features.intake import Step
-from features.labels import Verdicts, load_verdicts
 from features.sources.files import engine
-from features.store import FeatureStore, content_digest, digest_of
+from features.store.label_source import Verdicts, load_verdicts
+from features.store.partitions import FeatureStore, content_digest, digest_of
 
 if TYPE_CHECKING:
     import pyarrow

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from features.errors import KeyFileError, SourceError
 from features.identifiers import IdentifierKey, hashed
-from features.labels import LABEL_FILE, is_label_entry, of_known_payments
 from features.sources.files import engine
-from features.store import FeatureStore, content_digest, digest_of
+from features.store.label_source import LABEL_FILE, is_label_entry, of_known_payments
+from features.store.partitions import FeatureStore, content_digest, digest_of
 
 if TYPE_CHECKING:
     import pyarrow

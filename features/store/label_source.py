@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from features.store import FeatureStore
+from features.store.partitions import FeatureStore
 
 if TYPE_CHECKING:
     import pyarrow
