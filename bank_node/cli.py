@@ -127,7 +127,7 @@ def profile(
     """Look at the bank's own payments and draft the mapping file. Read it, mend it, and set confirmed to true."""
     from bank_node.config import load_config
     from features import load_contract
-    from features.profile import draft_mapping
+    from features.ingestion.profile import draft_mapping
     from features.sources.engines import BankTable
 
     loaded = load_config(config)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from features.contract.schema import DataContract
 from features.errors import DataError
 from features.extraction import feature_table, needs_of, timed
-from features.intake import Step
+from features.ingestion.intake import Step
 from features.sources.files import engine, reading
 from features.store.partitions import FeatureStore, digest_of
 from features.windows import LONGEST_SPAN_US, Earlier, summarised

@@ -17,7 +17,7 @@ from features.contract.mapping import Mapping, identity_mapping
 from features.contract.schema import DataContract
 from features.errors import DataError, EmptyTableError
 from features.identifiers import IdentifierKey
-from features.intake import Intake, Step, take_in, take_in_labels
+from features.ingestion.intake import Intake, Step, take_in, take_in_labels
 from features.sources.engines import BankTable
 from features.store.label_source import LabelCounts, is_label_entry
 from features.store.merging import merge_days

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from features.identifiers import SHARED
-from features.intake import Step
+from features.ingestion.intake import Step
 from features.sources.files import engine
 from features.store.label_source import Verdicts, load_verdicts
 from features.store.partitions import FeatureStore, content_digest, digest_of

@@ -14,7 +14,7 @@ from features.contract.mapping import Mapping, load_mapping
 from features.errors import MappingError
 from features.identifiers import IdentifierKey
 from features.incremental import Extraction, extract_days
-from features.profile import draft_mapping
+from features.ingestion.profile import draft_mapping
 from features.store.partitions import FeatureStore
 from tests.unit.features.payments import good_frame, written
 from tests.unit.features.test_dirty_data import pacs

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from features.contract.mapping import CurrencyMapping
 from features.contract.schema import DataContract
 from features.errors import SourceError
-from features.parsing import Fault
+from features.ingestion.parsing import Fault
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir

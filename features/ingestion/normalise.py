@@ -17,8 +17,8 @@ from features.contract.schema import ColumnSpec, DataContract
 from features.contract.standards import CATEGORY_RANGES, COUNTRY_OF
 from features.errors import ColumnTypeError, MissingColumnError
 from features.identifiers import KINDS, SHARED, IdentifierKey, hash_column
-from features.parsing import Fault, literal, read_number, read_text, read_time
-from features.rates import converted
+from features.ingestion.parsing import Fault, literal, read_number, read_text, read_time
+from features.ingestion.rates import converted
 from features.sources.files import csv_header, parquet_header, reading
 from features.sources.iso20022 import ISO20022_COLUMNS
 from features.sources.readers import RawTable, read_csv, read_iso20022, read_parquet

@@ -17,7 +17,7 @@ from features.contract.mapping import Mapping
 from features.contract.schema import DataContract
 from features.errors import DataError, SourceError
 from features.identifiers import IdentifierKey
-from features.normalise import Normalised, normalised, normalised_labels
+from features.ingestion.normalise import Normalised, normalised, normalised_labels
 from features.sources.engines import BankTable
 from features.sources.files import engine, source_files
 from features.sources.table_days import SourceItem, table_days
