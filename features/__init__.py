@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 from features.contract.schema import DataContract, FeatureSpec, load_contract
 
 if TYPE_CHECKING:
-    from features.extraction import extract_features, labelled_rows, time_split
+    from features.engineering.feature_table import extract_features, labelled_rows, time_split
 
 __all__ = ["DataContract", "FeatureSpec", "extract_features", "labelled_rows", "load_contract", "time_split"]
 
 
 def __getattr__(name: str) -> Any:
     if name in ("extract_features", "labelled_rows", "time_split"):
-        from features import extraction
+        from features.engineering import feature_table as extraction
 
         return getattr(extraction, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

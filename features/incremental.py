@@ -12,9 +12,9 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from features.building import BLOCK_ROWS, build_days
 from features.contract.mapping import Mapping, identity_mapping
 from features.contract.schema import DataContract
+from features.engineering.building import BLOCK_ROWS, build_days
 from features.errors import DataError, EmptyTableError
 from features.identifiers import IdentifierKey
 from features.ingestion.intake import Intake, Step, take_in, take_in_labels

@@ -20,7 +20,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from features.windows import Aggregate, Measure, with_aggregates
+from features.engineering.windows import Aggregate, Measure, with_aggregates
 
 __all__ = ["bench_features", "make_payments"]
 

@@ -19,8 +19,8 @@ import xgboost
 
 from bank_node.evaluation import rank_metrics
 from features import extract_features, load_contract, time_split
-from features.catalogue import CATALOGUE
 from features.contract.schema import DataContract, FeatureSpec
+from features.engineering.catalogue import CATALOGUE
 from features.shared_risk import (
     ACCOUNT_FEATURES,
     COUNTERPARTY_FEATURES,

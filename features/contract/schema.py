@@ -251,7 +251,7 @@ def load_contract(path: Path | str | None = None) -> DataContract:
         ContractError: the file is missing or not YAML, has a key or a feature nobody knows, or contradicts itself.
             The message names the file and each place in it; mend the file.
     """
-    from features.catalogue import CATALOGUE
+    from features.engineering.catalogue import CATALOGUE
 
     if path is None:
         name = "payments_v1.yaml (packaged)"

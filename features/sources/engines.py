@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from features.engineering.windows import MICROSECONDS_PER_SECOND, Frames
 from features.errors import SourceError
-from features.windows import MICROSECONDS_PER_SECOND, Frames
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -62,7 +62,7 @@ class Dialect:
     """What a feature expression must know of the engine it runs on.
 
     Attributes:
-        frames: how a window is told; see `features.windows`.
+        frames: how a window is told; see `features.engineering.windows`.
         microseconds: from a UTC timestamp to int64 microseconds since 1970.
         text_hash: from a text to a 64-bit number; equal for equal texts on one engine, another on each.
     """

@@ -9,6 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from features import load_contract
+from features.engineering.in_engine import engine_features
 from features.errors import (
     DataError,
     DuplicateRowError,
@@ -17,7 +18,6 @@ from features.errors import (
     SourceError,
     UnknownCodeError,
 )
-from features.in_engine import engine_features
 from features.sources.engines import BankTable, open_table
 from tests.engines.conftest import Put
 from tests.unit.features.payments import good_frame

@@ -10,7 +10,7 @@ import pyarrow
 import pytest
 
 from features import DataContract, extract_features, load_contract
-from features.in_engine import engine_features
+from features.engineering.in_engine import engine_features
 from features.sources.engines import BankTable
 from simulator.datasets import load_dataset
 from tests.engines.conftest import Put

@@ -12,7 +12,7 @@ from bank_node.config import load_config
 from bank_node.contracts import contract_for_run
 from bank_node.plan import RunPlan
 from features import load_contract
-from features.catalogue import CATALOGUE
+from features.engineering.catalogue import CATALOGUE
 from features.errors import ContractError
 from protocol.errors import LocalError
 from simulator.consortium import bank_files

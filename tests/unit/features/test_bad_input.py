@@ -13,7 +13,7 @@ import pytest
 
 from features import errors as e
 from features import extract_features, load_contract
-from features.validation import check_features
+from features.engineering.validation import check_features
 from tests.unit.features.payments import frame, good_frame, payment, written
 
 CONTRACT = load_contract()

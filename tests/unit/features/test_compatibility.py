@@ -12,9 +12,9 @@ import pytest
 import yaml
 
 from features import DataContract
-from features.catalogue import CATALOGUE
 from features.contract.compatibility import LEVELS, changes, check_version, required_level, serves
 from features.contract.standards import MINOR_UNITS, category_of
+from features.engineering.catalogue import CATALOGUE
 from features.errors import ContractError
 
 RAW: dict[str, Any] = yaml.safe_load(resources.files("features").joinpath("contracts/payments_v1.yaml").read_text())

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 import features
 from features import DataContract, load_contract
-from features.catalogue import CATALOGUE
+from features.engineering.catalogue import CATALOGUE
 from features.errors import ContractError, DataError
 from features.shared_risk import SHARED_FEATURES
 

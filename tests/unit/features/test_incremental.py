@@ -19,7 +19,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import features.building
+import features.engineering.building
 import features.store.merging
 from features import DataContract, extract_features
 from features.contract.mapping import Mapping, identity_mapping
@@ -387,7 +387,7 @@ def test_blocks_of_one_day_and_of_all_days_make_the_same(tmp_path: Path) -> None
 @pytest.mark.slow
 def test_the_rows_loaded_at_a_time_do_not_grow_with_the_days(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded: list[int] = []
-    real = features.building._loaded
+    real = features.engineering.building._loaded
 
     def counted(connection: Any, name: str, files: Any) -> Any:
         table = real(connection, name, files)
@@ -395,7 +395,7 @@ def test_the_rows_loaded_at_a_time_do_not_grow_with_the_days(tmp_path: Path, mon
             loaded.append(int(table.count().execute()))
         return table
 
-    monkeypatch.setattr(features.building, "_loaded", counted)
+    monkeypatch.setattr(features.engineering.building, "_loaded", counted)
     daily, block = 3, 40 * 3
     for days in (60, 90):
         folder = tmp_path / f"{days}"

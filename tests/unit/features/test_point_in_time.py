@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from features import DataContract, extract_features, load_contract
-from features.catalogue import CATALOGUE
-from features.extraction import feature_table
+from features.engineering.catalogue import CATALOGUE
+from features.engineering.feature_table import feature_table
 from tests.unit.features.oracle import oracle_features
 from tests.unit.features.payments import START, frame, good_frame, payment, written
 

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from features.catalogue import CATALOGUE
 from features.contract.schema import DataContract
+from features.engineering.catalogue import CATALOGUE
+from features.engineering.validation import check_features, checked_events
+from features.engineering.windows import Aggregate, Earlier, with_aggregates
 from features.sources.engines import DUCKDB, Dialect
 from features.sources.files import engine, find_source, reading
-from features.validation import check_features, checked_events
-from features.windows import Aggregate, Earlier, with_aggregates
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir

@@ -11,9 +11,9 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from features.contract.schema import DataContract
-from features.extraction import feature_table
+from features.engineering.feature_table import feature_table
+from features.engineering.validation import checked_rows
 from features.sources.engines import BankTable, open_table
-from features.validation import checked_rows
 
 if TYPE_CHECKING:
     import pyarrow

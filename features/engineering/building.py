@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from features.contract.schema import DataContract
+from features.engineering.feature_table import feature_table, needs_of, timed
+from features.engineering.windows import LONGEST_SPAN_US, Earlier, summarised
 from features.errors import DataError
-from features.extraction import feature_table, needs_of, timed
 from features.ingestion.intake import Step
 from features.sources.files import engine, reading
 from features.store.partitions import FeatureStore, digest_of
-from features.windows import LONGEST_SPAN_US, Earlier, summarised
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from features.windows import MICROSECONDS_PER_SECOND, Aggregate, Measure
+from features.engineering.windows import MICROSECONDS_PER_SECOND, Aggregate, Measure
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
