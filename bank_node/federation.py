@@ -38,9 +38,9 @@ from bank_node.boosting.row_files import BankRows
 from bank_node.boosting.stopping import Judge
 from bank_node.boosting.structure import Propose, code_length
 from bank_node.checkpoint import TreeFile
-from bank_node.evaluation import RankingMetrics, rank_metrics, secure_metrics
+from bank_node.evaluation.early_stopping import ValidationJudge
+from bank_node.evaluation.metrics import RankingMetrics, rank_metrics, secure_metrics
 from bank_node.files import write_atomic
-from bank_node.validation import ValidationJudge
 from protocol.errors import LocalError, RosterChanged
 from protocol.field import HALF
 from protocol.run_state import Phase

@@ -18,7 +18,7 @@ import xgboost
 from bank_node.boosting import BoostingParameters
 from bank_node.champion import margins_of, train_champion
 from bank_node.config import BankConfig
-from bank_node.evaluation import RankingMetrics, rank_metrics
+from bank_node.evaluation.metrics import RankingMetrics, rank_metrics
 from bank_node.federation import BankRows
 from bank_node.files import write_atomic
 from bank_node.purge import PERSONAL, note_trained_on, seen_until

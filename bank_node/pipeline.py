@@ -216,7 +216,7 @@ def evaluate(config_path: Path | str, run_id: str, *, log: Log = logger.info) ->
     """Evaluate the model on later rows: all banks' by secure sum, our own, and the local champion's on our own."""
     from bank_node.champion import margins_of, train_champion
     from bank_node.contracts import contract_for_run
-    from bank_node.evaluation import rank_metrics
+    from bank_node.evaluation.metrics import rank_metrics
     from bank_node.federation import evaluate_model
     from bank_node.held_rows import held_rows
     from bank_node.tuning import tuned_parameters

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from bank_node.boosting import BoostingParameters, RowError
 from bank_node.boosting.dask_rows import DaskShards
+from bank_node.evaluation.early_stopping import ValidationJudge
 from bank_node.federation import (
     BankRows,
     Beginning,
@@ -28,7 +29,6 @@ from bank_node.federation import (
 )
 from bank_node.files import write_atomic
 from bank_node.plan import TuningPlan
-from bank_node.validation import ValidationJudge
 from protocol.errors import LocalError
 from protocol.halving import sets_at_rungs
 from protocol.run_state import Phase

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pandas as pd
 import xgboost
 
-from bank_node.evaluation import rank_metrics
+from bank_node.evaluation.metrics import rank_metrics
 from features import extract_features, load_contract, time_split
 from features.contract.schema import DataContract, FeatureSpec
 from features.engineering.catalogue import CATALOGUE

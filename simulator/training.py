@@ -22,7 +22,7 @@ from aggregator.server import AggregatorServer
 from bank_node.boosting import BoostingParameters
 from bank_node.champion import margins_of, train_champion
 from bank_node.checkpoint import TreeFile
-from bank_node.evaluation import rank_metrics
+from bank_node.evaluation.metrics import rank_metrics
 from bank_node.federation import BankRows
 from bank_node.files import write_atomic
 from bank_node.plan import RunPlan, TuningPlan

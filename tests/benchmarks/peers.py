@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from bank_node.evaluation import rank_metrics
+from bank_node.evaluation.metrics import rank_metrics
 from tests.benchmarks.peer_rows import settings, site_rows
 
 __all__ = ["CANDIDATES", "Candidate", "judge", "main", "markdown", "write_rows"]

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from bank_node.evaluation import SCORE_CELLS, metrics_from_counts, rank_metrics, score_histogram, secure_metrics
+from bank_node.evaluation.metrics import SCORE_CELLS, metrics_from_counts, rank_metrics, score_histogram, secure_metrics
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 12)), min_size=4, max_size=80))
