@@ -8,7 +8,7 @@ import numpy.typing as npt
 import xgboost
 
 from bank_node.boosting import BoostingParameters
-from bank_node.federation import BankRows
+from bank_node.training.federated import BankRows
 
 __all__ = ["feature_types", "margins_of", "rate_schedule", "train_champion", "xgboost_settings"]
 

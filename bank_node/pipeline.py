@@ -136,14 +136,14 @@ def gate(config_path: Path | str, run_id: str, *, log: Log = logger.info) -> dic
 def train(config_path: Path | str, run_id: str, *, log: Log = logger.info) -> dict[str, Any]:
     """Join a run, exchange keys, agree on bins and train the consortium's model."""
     from bank_node.contracts import contract_for_run
-    from bank_node.federation import Beginning
     from bank_node.held_rows import HeldRows, held_rows
     from bank_node.purge import note_trained_on
     from bank_node.quality import told_of_bins
     from bank_node.shards import dask_client, shards_on
     from bank_node.shared_rows import share_risk
+    from bank_node.training.federated import Beginning
+    from bank_node.training.tuning import train_or_tune, tuned_parameters
     from bank_node.training_rows import released_model
-    from bank_node.tuning import train_or_tune, tuned_parameters
     from features import load_contract
     from protocol.process import prepared_process
 
@@ -217,9 +217,9 @@ def evaluate(config_path: Path | str, run_id: str, *, log: Log = logger.info) ->
     from bank_node.champion import margins_of, train_champion
     from bank_node.contracts import contract_for_run
     from bank_node.evaluation.metrics import rank_metrics
-    from bank_node.federation import evaluate_model
     from bank_node.held_rows import held_rows
-    from bank_node.tuning import tuned_parameters
+    from bank_node.training.federated import evaluate_model
+    from bank_node.training.tuning import tuned_parameters
     from features import load_contract
 
     config = load_config(Path(config_path))
@@ -262,7 +262,7 @@ def evaluate(config_path: Path | str, run_id: str, *, log: Log = logger.info) ->
 
 def register(config_path: Path | str, run_id: str, *, log: Log = logger.info) -> dict[str, Any]:
     """Vote for the model and, once all banks have, put it into the bank's registry as the current one."""
-    from bank_node.federation import vote
+    from bank_node.training.federated import vote
 
     config = load_config(Path(config_path))
     session = _session(config, run_id, log)
@@ -388,7 +388,7 @@ def _session(config: BankConfig, run_id: str, log: Log) -> Any:
 def _reload(config: BankConfig, run_id: str) -> Any:
     """The trained model of a run from the bank's own files."""
     from bank_node.boosting import cuts_from_bytes, read_booster
-    from bank_node.federation import FederatedModel
+    from bank_node.training.federated import FederatedModel
 
     folder = config.run_dir(run_id)
     if not (folder / "model.json").exists():

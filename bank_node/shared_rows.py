@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 
 from bank_node.config import BankConfig
-from bank_node.federation import Consortium, Log
 from bank_node.files import write_atomic
 from bank_node.shared_risk import Exchanged, Period, exchange, key_id
 from bank_node.shared_store import SharedStore
+from bank_node.training.federated import Consortium, Log
 from features import DataContract
 from features.identifiers import SHARED, IdentifierKey, load_key
 from features.shared_risk import Facts, SharedRiskSpec, Tokens, facts_of, shared_features, tokens_of

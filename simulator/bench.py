@@ -14,7 +14,7 @@ from rich.table import Table
 
 from bank_node.boosting import BoostingParameters
 from bank_node.champion import xgboost_settings
-from bank_node.federation import BankRows
+from bank_node.training.federated import BankRows
 from simulator.bench_kernels import SAME_WORK, kernel_seconds, xgboost_seconds
 from simulator.tables import SimulatedTable, auto_grid
 from simulator.training import federate

@@ -21,12 +21,12 @@ from aggregator.config import AggregatorConfig
 from aggregator.server import AggregatorServer
 from bank_node.boosting import BoostingParameters
 from bank_node.champion import margins_of, train_champion
-from bank_node.checkpoint import TreeFile
 from bank_node.evaluation.metrics import rank_metrics
-from bank_node.federation import BankRows
 from bank_node.files import write_atomic
 from bank_node.plan import RunPlan, TuningPlan
-from bank_node.tuning import STATE, OnScore
+from bank_node.training.checkpoint import TreeFile
+from bank_node.training.federated import BankRows
+from bank_node.training.tuning import STATE, OnScore
 from protocol.documents import read_mapping
 from protocol.errors import ConfigError, CrossbankError, LocalError, RunAborted
 from protocol.halving import total_trees
@@ -206,7 +206,7 @@ def federate(
         warm: the model to go on from.
         shards: spread each bank's rows over so many workers.
         tuning: search among parameter sets; told of by `on_score` in plain mode.
-        on_score: see `bank_node.tuning`.
+        on_score: see `bank_node.training.tuning`.
         resume: plain mode only: go on with what an earlier call left in `out`, and leave it there.
     """
     if shards and mode != "processes":

@@ -9,7 +9,7 @@ import numpy as np
 import xgboost
 
 from bank_node.boosting import BoostingParameters
-from bank_node.federation import BankRows
+from bank_node.training.federated import BankRows
 from simulator.tables import SimulatedTable, auto_grid
 from simulator.training import federate
 from tests.benchmarks.peer_rows import held_out, settings, site_rows

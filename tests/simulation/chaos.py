@@ -19,9 +19,9 @@ from typing import Any
 
 from aggregator.client import OperatorClient
 from bank_node.boosting import BoostingParameters
-from bank_node.federation import BankRows
 from bank_node.ledger import read_records
 from bank_node.plan import RunPlan
+from bank_node.training.federated import BankRows
 from protocol.errors import AggregatorUnreachable
 from protocol.messages import RunSettings, RunView
 from protocol.run_state import TERMINAL, Phase
@@ -209,7 +209,7 @@ def after_drop(table: SimulatedTable, folder: Path, lost: str, rounds: int | Non
     """The digest of a model whose first `rounds` trees come of all banks and the others of all but one."""
     from concurrent.futures import ThreadPoolExecutor
 
-    from bank_node.federation import train_model
+    from bank_node.training.federated import train_model
 
     left = {bank: rows for bank, rows in table.train.items() if bank != lost}
     homes = {bank: folder / bank for bank in table.train}

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from bank_node.federation import BankRows
+from bank_node.training.federated import BankRows
 from simulator.tables import SimulatedTable, auto_grid
 
 __all__ = ["cut", "rows_and_labels", "small_table"]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bank_node.boosting import BoostingParameters, read_booster
-from bank_node.federation import train_model
+from bank_node.training.federated import train_model
 from simulator.tables import SimulatedTable
 from simulator.training import federate, train_consortium
 from simulator.worker import PlainSums

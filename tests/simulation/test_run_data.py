@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from bank_node.boosting import BoostingParameters, read_booster, row_keys
-from bank_node.federation import BankRows
+from bank_node.training.federated import BankRows
 from protocol.errors import ConfigError
 from simulator.tables import SimulatedTable, auto_grid
 from simulator.training import check_data, federate, load_warm, train_consortium

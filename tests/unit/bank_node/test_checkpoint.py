@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bank_node.boosting import trees_to_bytes
-from bank_node.checkpoint import TreeFile
+from bank_node.training.checkpoint import TreeFile
 from protocol.errors import LocalError
 from tests.unit.boosting.test_lockstep import POOLED
 

@@ -12,7 +12,7 @@ from bank_node.boosting import BoostingParameters, RowError, Tree, row_keys, tra
 from bank_node.boosting.errors import BoostingError, ParameterError, SumError
 from bank_node.boosting.gradients import base_margin
 from bank_node.boosting.structure import ProposedSplit, code_length, decode, encode
-from bank_node.proposing import Proposer, agree_on_proposers, structure_of, whose_turn
+from bank_node.training.proposing import Proposer, agree_on_proposers, structure_of, whose_turn
 from protocol.errors import LocalError
 from tests.unit.boosting.samples import Trained, alone, make_rows, train
 

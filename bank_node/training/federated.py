@@ -37,10 +37,10 @@ from bank_node.boosting.local_rows import RowStore
 from bank_node.boosting.row_files import BankRows
 from bank_node.boosting.stopping import Judge
 from bank_node.boosting.structure import Propose, code_length
-from bank_node.checkpoint import TreeFile
 from bank_node.evaluation.early_stopping import ValidationJudge
 from bank_node.evaluation.metrics import RankingMetrics, rank_metrics, secure_metrics
 from bank_node.files import write_atomic
+from bank_node.training.checkpoint import TreeFile
 from protocol.errors import LocalError, RosterChanged
 from protocol.field import HALF
 from protocol.run_state import Phase
@@ -220,7 +220,7 @@ def train_model(
             )
             detail = beginning.on_bins(*seen[0])
             if params.structure == "local":
-                from bank_node.proposing import agree_on_proposers
+                from bank_node.training.proposing import agree_on_proposers
 
                 step = f"bins/{beginning.unit}/turns"
                 able = agree_on_proposers(consortium.members, consortium.bank, rows.labels, consortium.secure_sum, step)
@@ -270,7 +270,7 @@ def train_model(
     def proposals() -> Propose | None:
         if params.structure == "global":
             return None
-        from bank_node.proposing import Proposer, whose_turn
+        from bank_node.training.proposing import Proposer, whose_turn
 
         able = tuple(json.loads(turns_path.read_bytes()))
         proposer = Proposer(
