@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from bank_node.identity import Identity
 from bank_node.keys import RunSecrets, open_he_key, open_root, public_part, seal_he_key, seal_root
+from bank_node.transport.identity import Identity
 from protocol.errors import LocalError, ProtocolViolation
 from protocol.messages import KeyAnnouncement, KeyBundle, SealedKey
 from protocol.statements import announcement_bytes, bundle_bytes

@@ -56,7 +56,7 @@ def enroll(
 
     Send the request to the operator, and read the fingerprint shown here to them when they call.
     """
-    from bank_node.identity import make_request, request_fingerprint
+    from bank_node.transport.identity import make_request, request_fingerprint
 
     request = make_request(key, bank, passphrase)
     out.write_bytes(request)
@@ -69,7 +69,7 @@ def accept(
 ) -> None:
     """Install the certificate the operator issued, after checking that it is for our key, our id, of our CA."""
     from bank_node.config import load_config
-    from bank_node.identity import install_certificate
+    from bank_node.transport.identity import install_certificate
 
     loaded = load_config(config)
     install_certificate(certificate.read_bytes(), loaded.aggregator.files, loaded.bank_id)
@@ -90,7 +90,7 @@ def renew(
     import base64
 
     from bank_node.config import load_config
-    from bank_node.identity import Identity, make_request
+    from bank_node.transport.identity import Identity, make_request
 
     loaded = load_config(config)
     if key.exists():
@@ -309,7 +309,7 @@ def outbox(
     from rich.table import Table
 
     from bank_node.config import load_config
-    from bank_node.outbox import read_outbox, summarise
+    from bank_node.transport.egress_log import read_outbox, summarise
 
     path = load_config(config).run_dir(run) / "outbox.jsonl"
     if not path.exists():

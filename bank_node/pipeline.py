@@ -361,15 +361,15 @@ def purge(
 
 
 def _client(config: BankConfig, patience_seconds: float = 60.0) -> Any:
-    from bank_node.client import BankClient
+    from bank_node.transport.client import BankClient
 
     return BankClient(config.aggregator, config.bank_id, patience_seconds=patience_seconds)
 
 
 def _session(config: BankConfig, run_id: str, log: Log) -> Any:
     from bank_node.cipher_pool import default_processes
-    from bank_node.identity import Identity
     from bank_node.session import RunSession
+    from bank_node.transport.identity import Identity
 
     identity = Identity(config.aggregator.files, config.bank_id)
     return RunSession(

@@ -21,10 +21,10 @@ from bank_node.agreement import check_reports, check_statements
 from bank_node.ceremony import announce, make_bundle, open_bundle, peers_from_record, peers_record
 from bank_node.checks import CheckKeys
 from bank_node.cipher_pool import CipherPool
-from bank_node.client import BankClient
-from bank_node.identity import Identity
 from bank_node.keys import RunSecrets, group_secret
 from bank_node.ledger import Ledger
+from bank_node.transport.client import BankClient
+from bank_node.transport.identity import Identity
 from protocol.errors import (
     AggregatorUnreachable,
     CrossbankError,

@@ -12,7 +12,7 @@ import yaml
 
 from aggregator.ca import create_ca, issue_server_certificate, make_key_and_request, sign_request
 from aggregator.client import OperatorClient
-from bank_node.identity import make_request
+from bank_node.transport.identity import make_request
 from protocol.channel import TlsFiles
 from protocol.errors import AggregatorUnreachable, LocalError
 

@@ -14,11 +14,11 @@ import pytest
 from aggregator.client import OperatorClient
 from aggregator.config import AggregatorConfig
 from aggregator.server import AggregatorServer
-from bank_node.client import BankClient
 from bank_node.config import AggregatorAddress
-from bank_node.identity import Identity
 from bank_node.plan import RunPlan
 from bank_node.session import RunSession
+from bank_node.transport.client import BankClient
+from bank_node.transport.identity import Identity
 from protocol.errors import RunAborted
 from protocol.messages import RunSettings
 from simulator.consortium import LOOPBACK, bank_files, free_port, make_certificates, operator_files

@@ -29,10 +29,10 @@ from aggregator.ca import (
 )
 from aggregator.handshakes import handshake_failure
 from aggregator.store import Store
-from bank_node.client import BankClient
 from bank_node.config import AggregatorAddress
-from bank_node.identity import Identity, make_request
-from bank_node.identity import request_fingerprint as spoken_fingerprint
+from bank_node.transport.client import BankClient
+from bank_node.transport.identity import Identity, make_request
+from bank_node.transport.identity import request_fingerprint as spoken_fingerprint
 from protocol.channel import TlsFiles, open_channel
 from protocol.errors import AggregatorUnreachable, ConfigError, ProtocolViolation, RemoteError
 from protocol.messages import JoinRequest
@@ -337,7 +337,7 @@ def test_enrolment_renewal_and_revocation_by_the_commands(tmp_path: Path) -> Non
 
 
 def test_a_certificate_for_another_key_or_bank_is_not_installed(tmp_path: Path) -> None:
-    from bank_node.identity import install_certificate
+    from bank_node.transport.identity import install_certificate
 
     create_ca(tmp_path)
     make_certificates(tmp_path / "other", ["x"])

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from bank_node.boosting import BoostingParameters
 from bank_node.cli import app
 from bank_node.ledger import Ledger, read_records
-from bank_node.outbox import byte_entropy, read_outbox
+from bank_node.transport.egress_log import byte_entropy, read_outbox
 from bank_node.verification import verify_run
 from protocol.errors import LocalError, ProtocolViolation
 from simulator import training

@@ -9,7 +9,7 @@ from typing import TypeVar
 import grpc
 
 from bank_node.config import AggregatorAddress
-from bank_node.outbox import Outbox, RecordingChannel
+from bank_node.transport.egress_log import Outbox, RecordingChannel
 from protocol import codec
 from protocol import crossbank_pb2 as pb
 from protocol import crossbank_pb2_grpc as rpc
