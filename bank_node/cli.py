@@ -345,7 +345,7 @@ def verify(config: Config, run: Annotated[str, typer.Option("--run", help="The r
     from rich.table import Table
 
     from bank_node.config import load_config
-    from bank_node.verification import verify_run
+    from bank_node.secure_aggregation.ledger_audit import verify_run
 
     loaded = load_config(config)
     findings = verify_run(loaded.run_dir(run), run, loaded.bank_id, loaded.aggregator.ca)

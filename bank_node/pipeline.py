@@ -367,8 +367,8 @@ def _client(config: BankConfig, patience_seconds: float = 60.0) -> Any:
 
 
 def _session(config: BankConfig, run_id: str, log: Log) -> Any:
-    from bank_node.cipher_pool import default_processes
-    from bank_node.session import RunSession
+    from bank_node.secure_aggregation.cipher_pool import default_processes
+    from bank_node.secure_aggregation.session import RunSession
     from bank_node.transport.identity import Identity
 
     identity = Identity(config.aggregator.files, config.bank_id)

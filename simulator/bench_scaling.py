@@ -16,8 +16,8 @@ from rich.table import Table
 from aggregator.ciphertext_sum import PublicContext
 from aggregator.steps import Step
 from bank_node.boosting import BoostingParameters, bin_rows, global_bins, train_trees
-from bank_node.encryption import ChunkCipher
-from bank_node.keys import make_he_key, public_part
+from bank_node.secure_aggregation.encryption import ChunkCipher
+from bank_node.secure_aggregation.keys import make_he_key, public_part
 from protocol.field import MODULUS
 from protocol.he_parameters import HE_FINGERPRINT
 from protocol.layout import CHUNK_SLOTS, PAYLOAD_SLOTS

@@ -16,7 +16,7 @@ from aggregator.config import AggregatorConfig
 from aggregator.server import AggregatorServer
 from bank_node.config import AggregatorAddress
 from bank_node.plan import RunPlan
-from bank_node.session import RunSession
+from bank_node.secure_aggregation.session import RunSession
 from bank_node.transport.client import BankClient
 from bank_node.transport.identity import Identity
 from protocol.errors import RunAborted

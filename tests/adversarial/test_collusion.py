@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bank_node.encryption import ChunkCipher
-from bank_node.keys import RunSecrets
+from bank_node.secure_aggregation.encryption import ChunkCipher
+from bank_node.secure_aggregation.keys import RunSecrets
 from protocol.field import MODULUS, add, encode_signed, subtract
 from protocol.layout import CHUNK_SLOTS, PAYLOAD_SLOTS
 from protocol.masks import MaskStream, SecretBytes, roster_digest, step_name
@@ -89,7 +89,7 @@ def test_the_same_look_without_masks_would_show_the_victim(node: Node, monkeypat
 
 def test_a_leak_free_upload_differs_each_time_it_is_made() -> None:
     """Fresh encryption randomness: a repeated upload can't be matched to the first by its bytes."""
-    from bank_node.keys import make_he_key
+    from bank_node.secure_aggregation.keys import make_he_key
 
     cipher, chunk = ChunkCipher(make_he_key()), np.zeros(CHUNK_SLOTS, dtype=np.uint64)
     assert cipher.encrypt(chunk) != cipher.encrypt(chunk)

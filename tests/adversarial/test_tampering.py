@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 import tenseal as ts
 
-import bank_node.session as session_module
+import bank_node.secure_aggregation.session as session_module
 from aggregator.coordinator import Coordinator
 from aggregator.steps import Step
 from aggregator.sum_files import FinishedSum
-from bank_node.checks import CheckKeys
-from bank_node.ledger import read_records
+from bank_node.secure_aggregation.ledger import read_records
+from bank_node.secure_aggregation.mac import CheckKeys
 from protocol.errors import Equivocation, ProtocolViolation, RunAborted, TamperedSum
 from protocol.field import HALF
 from protocol.layout import CHUNK_SLOTS, PAYLOAD_SLOTS
@@ -322,7 +322,7 @@ def test_a_roster_that_does_not_only_shrink_is_refused(
 
 
 def test_a_swapped_public_context_or_key_ends_the_run(node: Node, evil: Evil, monkeypatch: pytest.MonkeyPatch) -> None:
-    from bank_node.keys import make_he_key, public_part
+    from bank_node.secure_aggregation.keys import make_he_key, public_part
 
     keys = Coordinator.keys
     run_id = node.open()

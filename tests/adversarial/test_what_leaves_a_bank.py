@@ -16,7 +16,7 @@ import tenseal as ts
 
 from aggregator.ciphertext_sum import PublicContext
 from bank_node.boosting import BoostingParameters
-from bank_node.keys import make_he_key, public_part
+from bank_node.secure_aggregation.keys import make_he_key, public_part
 from protocol import crossbank_pb2 as pb
 from protocol.errors import ProtocolViolation
 from simulator import training
@@ -102,7 +102,7 @@ def test_only_ciphertexts_keys_signatures_and_declared_metadata_leave(
 
 def test_the_tap_would_catch_a_leak(sent: list[tuple[str, bytes]], tmp_path: Path, monkeypatch: Any) -> None:
     """The same test must fail when a bank sends a row in a free-text field."""
-    from bank_node.session import RunSession
+    from bank_node.secure_aggregation.session import RunSession
 
     table = small_table(banks=2, rows=300, features=3)
     row = next(iter(table.train.values())).columns[0]

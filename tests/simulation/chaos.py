@@ -19,8 +19,8 @@ from typing import Any
 
 from aggregator.client import OperatorClient
 from bank_node.boosting import BoostingParameters
-from bank_node.ledger import read_records
 from bank_node.plan import RunPlan
+from bank_node.secure_aggregation.ledger import read_records
 from bank_node.training.federated import BankRows
 from protocol.errors import AggregatorUnreachable
 from protocol.messages import RunSettings, RunView

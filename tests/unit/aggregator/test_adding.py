@@ -11,8 +11,8 @@ import tenseal as ts
 from aggregator.adding import AddingPool
 from aggregator.ciphertext_sum import PublicContext, reference_context
 from aggregator.steps import Step
-from bank_node.encryption import ChunkCipher
-from bank_node.keys import make_he_key
+from bank_node.secure_aggregation.encryption import ChunkCipher
+from bank_node.secure_aggregation.keys import make_he_key
 from protocol.field import MODULUS
 from protocol.he_parameters import HE_FINGERPRINT
 from protocol.messages import Chunk, StepHeader

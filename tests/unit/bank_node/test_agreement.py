@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from bank_node.agreement import check_statements
+from bank_node.secure_aggregation.consistency import check_statements
 from protocol.errors import Equivocation, ProtocolViolation
 from protocol.he_parameters import HE_FINGERPRINT
 from protocol.masks import roster_digest

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aggregator.ciphertext_sum import ChunkAccumulator, PublicContext
-from bank_node import encryption
-from bank_node.cipher_pool import CipherPool
-from bank_node.encryption import ChunkCipher
-from bank_node.keys import make_he_key, public_part
+from bank_node.secure_aggregation import encryption
+from bank_node.secure_aggregation.cipher_pool import CipherPool
+from bank_node.secure_aggregation.encryption import ChunkCipher
+from bank_node.secure_aggregation.keys import make_he_key, public_part
 from protocol.errors import LocalError, ProtocolViolation
 from protocol.field import MODULUS
 from protocol.layout import CHUNK_SLOTS

@@ -2,8 +2,8 @@
 
 import pytest
 
-from bank_node.encryption import HeKey
-from bank_node.keys import make_he_key, open_he_key, public_part, seal_he_key
+from bank_node.secure_aggregation.encryption import HeKey
+from bank_node.secure_aggregation.keys import make_he_key, open_he_key, public_part, seal_he_key
 from protocol.errors import ProtocolViolation
 from protocol.masks import SecretBytes
 

@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 
 from bank_node.boosting import BoostingParameters
 from bank_node.cli import app
-from bank_node.ledger import Ledger, read_records
+from bank_node.secure_aggregation.ledger import Ledger, read_records
+from bank_node.secure_aggregation.ledger_audit import verify_run
 from bank_node.transport.egress_log import byte_entropy, read_outbox
-from bank_node.verification import verify_run
 from protocol.errors import LocalError, ProtocolViolation
 from simulator import training
 from tests.simulation.tables import small_table

@@ -11,8 +11,8 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bank_node.checks import CheckKeys
-from bank_node.inner_products import inner_products, inner_products_naive
+from bank_node.secure_aggregation.inner_products import inner_products, inner_products_naive
+from bank_node.secure_aggregation.mac import CheckKeys
 from protocol.errors import ProtocolViolation, TamperedSum
 from protocol.field import MODULUS, add
 from protocol.he_parameters import HE_FINGERPRINT, HE_PARAMETERS

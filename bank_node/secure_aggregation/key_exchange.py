@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from bank_node.keys import RunSecrets, open_he_key, open_root, public_part, seal_he_key, seal_root
+from bank_node.secure_aggregation.keys import RunSecrets, open_he_key, open_root, public_part, seal_he_key, seal_root
 from bank_node.transport.identity import Identity
 from protocol.errors import LocalError, ProtocolViolation
 from protocol.messages import KeyAnnouncement, KeyBundle, SealedKey

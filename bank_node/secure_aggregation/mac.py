@@ -8,7 +8,7 @@ repeats, scales, swaps, replays or adds something without r and w is caught but 
 
 import numpy as np
 
-from bank_node.inner_products import inner_products
+from bank_node.secure_aggregation.inner_products import inner_products
 from protocol.errors import TamperedSum
 from protocol.field import MODULUS, FieldVector
 from protocol.layout import CHUNK_SLOTS, MAC_SLOT, PAYLOAD_SLOTS, WITNESS_SLOT

@@ -17,12 +17,18 @@ import numpy as np
 import numpy.typing as npt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from bank_node.agreement import check_reports, check_statements
-from bank_node.ceremony import announce, make_bundle, open_bundle, peers_from_record, peers_record
-from bank_node.checks import CheckKeys
-from bank_node.cipher_pool import CipherPool
-from bank_node.keys import RunSecrets, group_secret
-from bank_node.ledger import Ledger
+from bank_node.secure_aggregation.cipher_pool import CipherPool
+from bank_node.secure_aggregation.consistency import check_reports, check_statements
+from bank_node.secure_aggregation.key_exchange import (
+    announce,
+    make_bundle,
+    open_bundle,
+    peers_from_record,
+    peers_record,
+)
+from bank_node.secure_aggregation.keys import RunSecrets, group_secret
+from bank_node.secure_aggregation.ledger import Ledger
+from bank_node.secure_aggregation.mac import CheckKeys
 from bank_node.transport.client import BankClient
 from bank_node.transport.identity import Identity
 from protocol.errors import (

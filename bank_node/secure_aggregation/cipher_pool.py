@@ -15,7 +15,7 @@ from typing import IO
 
 import numpy as np
 
-from bank_node.encryption import ChunkCipher, HeKey
+from bank_node.secure_aggregation.encryption import ChunkCipher, HeKey
 from protocol.errors import LocalError, ProtocolViolation
 from protocol.field import FieldVector
 from protocol.layout import CHUNK_SLOTS
@@ -96,7 +96,9 @@ class _Helper:
 
     def __init__(self, key: HeKey) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "bank_node.cipher_pool"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            [sys.executable, "-m", "bank_node.secure_aggregation.cipher_pool"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
         )
         self.ask(_ENCRYPT, key.reveal())
 

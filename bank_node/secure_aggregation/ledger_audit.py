@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from bank_node.agreement import check_reports, check_statements
-from bank_node.ledger import read_records
+from bank_node.secure_aggregation.consistency import check_reports, check_statements
+from bank_node.secure_aggregation.ledger import read_records
 from protocol.errors import CrossbankError, LocalError, ProtocolViolation
 from protocol.he_parameters import HE_FINGERPRINT
 from protocol.masks import roster_digest
