@@ -35,7 +35,7 @@ def extract(config_path: Path | str, *, log: Log = logger.info) -> dict[str, Any
     Raises:
         features.errors.DataError: a file of payments can't be used; the features of before stay.
     """
-    from bank_node.shared_rows import link_noted
+    from bank_node.shared_risk.rows import link_noted
     from bank_node.tables import identifier_keys
     from features import load_contract
     from features.contract.mapping import load_mapping
@@ -140,7 +140,7 @@ def train(config_path: Path | str, run_id: str, *, log: Log = logger.info) -> di
     from bank_node.purge import note_trained_on
     from bank_node.quality import told_of_bins
     from bank_node.shards import dask_client, shards_on
-    from bank_node.shared_rows import share_risk
+    from bank_node.shared_risk.rows import share_risk
     from bank_node.training.federated import Beginning
     from bank_node.training.tuning import train_or_tune, tuned_parameters
     from bank_node.training_rows import released_model

@@ -6,7 +6,7 @@ from datetime import date
 import pandas as pd
 
 from bank_node.config import BankConfig
-from bank_node.shared_rows import link_key, with_shared
+from bank_node.shared_risk.rows import link_key, with_shared
 from features import DataContract
 from features.identifiers import IdentifierKey, create_key, load_key
 from features.incremental import read_features

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bank_node.shared_risk import Exchanged, Period, agreed_key, exchange, key_id, relayed_tables
-from bank_node.shared_store import SharedStore
+from bank_node.shared_risk.exchange import Exchanged, Period, agreed_key, exchange, key_id, relayed_tables
+from bank_node.shared_risk.store import SharedStore
 from features.shared_risk import EntityKind, Facts, SharedRiskSpec, day_tables, tokens_of
 from protocol.errors import LocalError, ProtocolViolation
 from tests.unit.boosting.lockstep import run_banks
@@ -189,7 +189,7 @@ def test_a_lost_key_at_one_bank_is_brought_again_and_two_keys_make_a_new_one(tmp
 @settings(max_examples=50)
 @given(st.lists(st.binary(min_size=32, max_size=32) | st.none(), min_size=1, max_size=6), st.integers(0, 2**32))
 def test_the_key_is_the_holders_or_fresh_and_the_same_for_all(held: list[bytes | None], seed: int) -> None:
-    from bank_node import shared_risk
+    from bank_node.shared_risk import exchange as shared_risk
 
     rng = np.random.default_rng(seed)
     total = sum(shared_risk._begin_vector(key, None, rng.bytes) for key in held)
@@ -206,7 +206,7 @@ def test_the_key_is_the_holders_or_fresh_and_the_same_for_all(held: list[bytes |
 def test_a_bank_that_crashes_after_any_step_goes_on_and_sends_the_same_numbers(tmp_path: Path, step: str) -> None:
     days = {bank: range(START, START + 10) for bank in range(3)}
     monkey = pytest.MonkeyPatch()
-    monkey.setattr("bank_node.shared_risk._STEP_NUMBERS", 1200)  # six days a step
+    monkey.setattr("bank_node.shared_risk.exchange._STEP_NUMBERS", 1200)  # six days a step
     try:
         whole, steps = run(tmp_path / "whole", days)
         assert step in steps

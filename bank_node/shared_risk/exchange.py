@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bank_node.files import write_atomic, write_secret
-from bank_node.shared_store import SharedStore
+from bank_node.shared_risk.store import SharedStore
 from bank_node.training.federated import Consortium, Log, whatever_the_roster
 from features.shared_risk import FIELD_BITS, Facts, SharedRiskSpec, day_tables, pack, slots, unpack
 from protocol.errors import LocalError, ProtocolViolation
