@@ -279,7 +279,7 @@ def hash_identifiers(
     import sys
 
     from bank_node.config import load_config
-    from bank_node.tables import identifier_keys
+    from bank_node.dataset.feature_tables import identifier_keys
     from features.identifiers import KINDS, hashed
 
     if column not in KINDS:

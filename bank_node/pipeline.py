@@ -35,8 +35,8 @@ def extract(config_path: Path | str, *, log: Log = logger.info) -> dict[str, Any
     Raises:
         features.errors.DataError: a file of payments can't be used; the features of before stay.
     """
+    from bank_node.dataset.feature_tables import identifier_keys
     from bank_node.shared_risk.rows import link_noted
-    from bank_node.tables import identifier_keys
     from features import load_contract
     from features.contract.mapping import load_mapping
     from features.incremental import extract_days
@@ -135,15 +135,15 @@ def gate(config_path: Path | str, run_id: str, *, log: Log = logger.info) -> dic
 
 def train(config_path: Path | str, run_id: str, *, log: Log = logger.info) -> dict[str, Any]:
     """Join a run, exchange keys, agree on bins and train the consortium's model."""
-    from bank_node.contracts import contract_for_run
-    from bank_node.held_rows import HeldRows, held_rows
+    from bank_node.dataset.run_contract import contract_for_run
+    from bank_node.dataset.run_rows import HeldRows, held_rows
+    from bank_node.dataset.shards import dask_client, shards_on
+    from bank_node.dataset.splits import released_model
     from bank_node.purge import note_trained_on
     from bank_node.quality import told_of_bins
-    from bank_node.shards import dask_client, shards_on
     from bank_node.shared_risk.rows import share_risk
     from bank_node.training.federated import Beginning
     from bank_node.training.tuning import train_or_tune, tuned_parameters
-    from bank_node.training_rows import released_model
     from features import load_contract
     from protocol.process import prepared_process
 
@@ -215,9 +215,9 @@ def train(config_path: Path | str, run_id: str, *, log: Log = logger.info) -> di
 def evaluate(config_path: Path | str, run_id: str, *, log: Log = logger.info) -> dict[str, Any]:
     """Evaluate the model on later rows: all banks' by secure sum, our own, and the local champion's on our own."""
     from bank_node.champion import margins_of, train_champion
-    from bank_node.contracts import contract_for_run
+    from bank_node.dataset.run_contract import contract_for_run
+    from bank_node.dataset.run_rows import held_rows
     from bank_node.evaluation.metrics import rank_metrics
-    from bank_node.held_rows import held_rows
     from bank_node.training.federated import evaluate_model
     from bank_node.training.tuning import tuned_parameters
     from features import load_contract
@@ -285,9 +285,9 @@ def register(config_path: Path | str, run_id: str, *, log: Log = logger.info) ->
 
 def score(config_path: Path | str, *, log: Log = logger.info) -> dict[str, Any]:
     """Score the newest rows with the bank's current model, or its own, and write alerts with reason codes."""
+    from bank_node.dataset.feature_tables import feature_rows, last_day
     from bank_node.personal import personal_model
     from bank_node.scoring import load_model, make_alerts, score_rows
-    from bank_node.tables import feature_rows, last_day
     from features import load_contract
 
     config = load_config(Path(config_path))
@@ -323,8 +323,8 @@ def personalise(
 ) -> dict[str, Any]:
     """Boost on from the consortium's model on the bank's own rows; keep what is better. See `bank_node.personal`."""
     from bank_node.boosting import BoostingParameters
+    from bank_node.dataset.feature_tables import feature_rows
     from bank_node.personal import make_personal
-    from bank_node.tables import feature_rows
     from features import load_contract
 
     config = load_config(Path(config_path))

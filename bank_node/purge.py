@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from bank_node.config import BankConfig
+from bank_node.dataset.feature_tables import identifier_keys
 from bank_node.files import write_atomic
 from bank_node.registry import find_model
-from bank_node.tables import identifier_keys
 from features import DataContract
 from features.incremental import purge_days
 from features.store.partitions import FeatureStore

@@ -9,7 +9,7 @@ import yaml
 
 from bank_node import pipeline
 from bank_node.config import load_config
-from bank_node.contracts import contract_for_run
+from bank_node.dataset.run_contract import contract_for_run
 from bank_node.plan import RunPlan
 from features import load_contract
 from features.engineering.catalogue import CATALOGUE

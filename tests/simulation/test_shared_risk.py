@@ -12,10 +12,10 @@ from aggregator.config import AggregatorConfig
 from aggregator.server import AggregatorServer
 from bank_node import pipeline
 from bank_node.config import load_config
+from bank_node.dataset.feature_tables import feature_blocks, feature_rows
 from bank_node.plan import RunPlan
 from bank_node.shared_risk.exchange import key_id
 from bank_node.shared_risk.rows import shared_store
-from bank_node.tables import feature_blocks, feature_rows
 from features import load_contract
 from protocol.messages import RunSettings
 from simulator.consortium import LOOPBACK, bank_files, free_port, make_certificates, operator_files

@@ -10,8 +10,8 @@ import yaml
 
 from bank_node import pipeline
 from bank_node.config import load_config
+from bank_node.dataset.feature_tables import feature_rows
 from bank_node.plan import RunPlan
-from bank_node.tables import feature_rows
 from features import load_contract
 from features.errors import DataError
 from features.sources.engines import BankTable

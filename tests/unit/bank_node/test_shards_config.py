@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from bank_node.boosting.row_files import RowFiles
 from bank_node.config import BankConfig, ShardsConfig
-from bank_node.shards import open_shards
+from bank_node.dataset.shards import open_shards
 from protocol.errors import ConfigError
 
 TLS = {"ca": "ca.pem", "certificate": "bank.pem", "key": "bank.key"}
@@ -71,7 +71,7 @@ def test_two_banks_may_share_a_folder(tmp_path: Path) -> None:
 
 
 def test_a_scheduler_that_is_not_there_is_named(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bank_node.shards._CONNECT_SECONDS", 1)
+    monkeypatch.setattr("bank_node.dataset.shards._CONNECT_SECONDS", 1)
     files = RowFiles(folder=tmp_path, n_rows=0, n_features=1)
     with (
         pytest.raises(ConfigError, match=r"tcp://127\.0\.0\.1:1 can.t be reached"),

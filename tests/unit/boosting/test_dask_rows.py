@@ -16,7 +16,7 @@ from bank_node.boosting.errors import RowError
 from bank_node.boosting.grower import grow_trees
 from bank_node.boosting.row_files import BankRows, RowFiles, write_rows
 from bank_node.config import ShardsConfig
-from bank_node.shards import dask_client, open_shards
+from bank_node.dataset.shards import dask_client, open_shards
 from bank_node.training.federated import train_model
 from protocol.errors import ConfigError
 from simulator.worker import PlainConsortium, PlainSums

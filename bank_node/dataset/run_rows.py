@@ -14,9 +14,9 @@ import numpy.typing as npt
 
 from bank_node.boosting.row_files import BankRows, RowFiles, RowWriter
 from bank_node.config import BankConfig
+from bank_node.dataset.feature_tables import feature_blocks
+from bank_node.dataset.splits import arrays_of, check_split, split_block, weigher
 from bank_node.plan import RunPlan
-from bank_node.tables import feature_blocks
-from bank_node.training_rows import arrays_of, check_split, split_block, weigher
 from features import DataContract
 from protocol.errors import LocalError
 
