@@ -214,10 +214,10 @@ def train(config_path: Path | str, run_id: str, *, log: Log = logger.info) -> di
 
 def evaluate(config_path: Path | str, run_id: str, *, log: Log = logger.info) -> dict[str, Any]:
     """Evaluate the model on later rows: all banks' by secure sum, our own, and the local champion's on our own."""
-    from bank_node.champion import margins_of, train_champion
     from bank_node.dataset.run_contract import contract_for_run
     from bank_node.dataset.run_rows import held_rows
     from bank_node.evaluation.metrics import rank_metrics
+    from bank_node.models.local_baseline import margins_of, train_champion
     from bank_node.training.federated import evaluate_model
     from bank_node.training.tuning import tuned_parameters
     from features import load_contract
@@ -286,8 +286,8 @@ def register(config_path: Path | str, run_id: str, *, log: Log = logger.info) ->
 def score(config_path: Path | str, *, log: Log = logger.info) -> dict[str, Any]:
     """Score the newest rows with the bank's current model, or its own, and write alerts with reason codes."""
     from bank_node.dataset.feature_tables import feature_rows, last_day
-    from bank_node.personal import personal_model
-    from bank_node.scoring import load_model, make_alerts, score_rows
+    from bank_node.models.personal import personal_model
+    from bank_node.models.scoring import load_model, make_alerts, score_rows
     from features import load_contract
 
     config = load_config(Path(config_path))
@@ -321,10 +321,10 @@ def personalise(
     until: dt.datetime | None = None,
     log: Log = logger.info,
 ) -> dict[str, Any]:
-    """Boost on from the consortium's model on the bank's own rows; keep what is better. See `bank_node.personal`."""
+    """Boost on from the consortium's model on the bank's own rows; keep what is better. See `bank_node.models.personal`."""
     from bank_node.boosting import BoostingParameters
     from bank_node.dataset.feature_tables import feature_rows
-    from bank_node.personal import make_personal
+    from bank_node.models.personal import make_personal
     from features import load_contract
 
     config = load_config(Path(config_path))

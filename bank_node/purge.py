@@ -18,7 +18,7 @@ from typing import Any
 from bank_node.config import BankConfig
 from bank_node.dataset.feature_tables import identifier_keys
 from bank_node.files import write_atomic
-from bank_node.registry import find_model
+from bank_node.models.registry import find_model
 from features import DataContract
 from features.incremental import purge_days
 from features.store.partitions import FeatureStore

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bank_node.boosting import BoostingParameters
-from bank_node.champion import xgboost_settings
+from bank_node.models.local_baseline import xgboost_settings
 from bank_node.training.federated import BankRows
 from simulator.bench_kernels import SAME_WORK, kernel_seconds, xgboost_seconds
 from simulator.tables import SimulatedTable, auto_grid

@@ -23,11 +23,11 @@ from rich.table import Table
 import dags
 from aggregator.client import OperatorClient
 from bank_node.boosting import BoostingParameters
-from bank_node.champion import train_champion
 from bank_node.config import load_config
 from bank_node.dataset.feature_tables import feature_rows
 from bank_node.evaluation.metrics import rank_metrics
 from bank_node.files import write_secret
+from bank_node.models.local_baseline import train_champion
 from features import load_contract, time_split
 from protocol.errors import ConfigError, LocalError
 from protocol.messages import RunView

@@ -20,9 +20,9 @@ from aggregator.client import OperatorClient
 from aggregator.config import AggregatorConfig
 from aggregator.server import AggregatorServer
 from bank_node.boosting import BoostingParameters
-from bank_node.champion import margins_of, train_champion
 from bank_node.evaluation.metrics import rank_metrics
 from bank_node.files import write_atomic
+from bank_node.models.local_baseline import margins_of, train_champion
 from bank_node.plan import RunPlan, TuningPlan
 from bank_node.training.checkpoint import TreeFile
 from bank_node.training.federated import BankRows

@@ -16,8 +16,8 @@ from bank_node.boosting.binning import check_weights
 from bank_node.boosting.errors import RowError
 from bank_node.config import BankConfig
 from bank_node.dataset.feature_tables import identifier_keys
+from bank_node.models.registry import find_model
 from bank_node.plan import RunPlan
-from bank_node.registry import find_model
 from bank_node.training.federated import BankRows
 from features import DataContract, time_split
 from features.identifiers import hashed
