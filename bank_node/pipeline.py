@@ -113,7 +113,7 @@ def gate(config_path: Path | str, run_id: str, *, log: Log = logger.info) -> dic
         QualityGateClosed: a rule is broken; the consortium has been told which, without counts. Mend the feed, extract
             again, and clear the task while the run still waits.
     """
-    from bank_node.quality import assess, write_report
+    from bank_node.data_governance.quality_report import assess, write_report
     from features import load_contract
 
     config = load_config(Path(config_path))
@@ -135,12 +135,12 @@ def gate(config_path: Path | str, run_id: str, *, log: Log = logger.info) -> dic
 
 def train(config_path: Path | str, run_id: str, *, log: Log = logger.info) -> dict[str, Any]:
     """Join a run, exchange keys, agree on bins and train the consortium's model."""
+    from bank_node.data_governance.purge import note_trained_on
+    from bank_node.data_governance.quality_report import told_of_bins
     from bank_node.dataset.run_contract import contract_for_run
     from bank_node.dataset.run_rows import HeldRows, held_rows
     from bank_node.dataset.shards import dask_client, shards_on
     from bank_node.dataset.splits import released_model
-    from bank_node.purge import note_trained_on
-    from bank_node.quality import told_of_bins
     from bank_node.shared_risk.rows import share_risk
     from bank_node.training.federated import Beginning
     from bank_node.training.tuning import train_or_tune, tuned_parameters
@@ -342,8 +342,8 @@ def purge(
     reason: str = "",
     log: Log = logger.info,
 ) -> dict[str, Any]:
-    """Remove customers' rows, a period's, and what retention and waiting requests ask for; see `bank_node.purge`."""
-    from bank_node.purge import purge_rows
+    """Remove customers' rows, a period's, and what retention and waiting requests ask for; see `bank_node.data_governance.purge`."""
+    from bank_node.data_governance.purge import purge_rows
     from features import load_contract
 
     config = load_config(Path(config_path))

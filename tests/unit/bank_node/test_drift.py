@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bank_node.drift import Drift, drift_of, psi, split_counts
+from bank_node.data_governance.drift import Drift, drift_of, psi, split_counts
 
 counts = st.lists(st.integers(0, 1000), min_size=2, max_size=60).map(lambda values: np.array(values, dtype=np.int64))
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from bank_node.boosting import grid_counts
 from bank_node.config import BankConfig
-from bank_node.drift import drift_of, split_counts
+from bank_node.data_governance.drift import drift_of, split_counts
 from bank_node.files import write_atomic
 from features import DataContract
 from features.quality import QualityReport, daily_counts, judge
