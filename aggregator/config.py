@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from aggregator.adding import default_processes
+from aggregator.aggregation.adding import default_processes
 from protocol.documents import read_mapping
 from protocol.errors import ConfigError
 

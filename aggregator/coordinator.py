@@ -10,8 +10,8 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from aggregator.adding import AddingPool
-from aggregator.ciphertext_sum import PublicContext
+from aggregator.aggregation.adding import AddingPool
+from aggregator.aggregation.ciphertext_sum import PublicContext
 from aggregator.run import Run, load_run, run_row
 from aggregator.steps import Step, step_rank
 from aggregator.store import EventRow, KeyRow, MemberRow, ReportRow, Store

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from aggregator.ciphertext_sum import PublicContext
+from aggregator.aggregation.ciphertext_sum import PublicContext
 from aggregator.steps import Step
 from aggregator.store import RunRow, Store, settings_from_json, settings_to_json
 from protocol import crossbank_pb2 as pb

@@ -9,7 +9,7 @@ import uvicorn
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from aggregator.access import AccessControl, RevocationList
-from aggregator.adding import AddingPool
+from aggregator.aggregation.adding import AddingPool
 from aggregator.audit import AuditKind, AuditLog
 from aggregator.config import AggregatorConfig
 from aggregator.console import build_console

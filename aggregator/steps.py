@@ -3,8 +3,8 @@
 import threading
 from collections.abc import Sequence
 
-from aggregator.adding import AddingPool
-from aggregator.ciphertext_sum import NOT_A_CIPHERTEXT, ChunkAccumulator, PublicContext
+from aggregator.aggregation.adding import AddingPool
+from aggregator.aggregation.ciphertext_sum import NOT_A_CIPHERTEXT, ChunkAccumulator, PublicContext
 from aggregator.sum_files import FinishedSum
 from protocol.errors import ProtocolViolation, SubmissionRefused
 from protocol.messages import Chunk, Statement, StepHeader, SumHead

@@ -13,7 +13,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from aggregator.ciphertext_sum import PublicContext
+from aggregator.aggregation.ciphertext_sum import PublicContext
 from aggregator.steps import Step
 from bank_node.boosting import BoostingParameters, bin_rows, global_bins, train_trees
 from bank_node.secure_aggregation.encryption import ChunkCipher

@@ -14,7 +14,7 @@ import grpc
 import pytest
 import tenseal as ts
 
-from aggregator.ciphertext_sum import PublicContext
+from aggregator.aggregation.ciphertext_sum import PublicContext
 from bank_node.boosting import BoostingParameters
 from bank_node.secure_aggregation.keys import make_he_key, public_part
 from protocol import crossbank_pb2 as pb

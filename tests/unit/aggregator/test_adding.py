@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import tenseal as ts
 
-from aggregator.adding import AddingPool
-from aggregator.ciphertext_sum import PublicContext, reference_context
+from aggregator.aggregation.adding import AddingPool
+from aggregator.aggregation.ciphertext_sum import PublicContext, reference_context
 from aggregator.steps import Step
 from bank_node.secure_aggregation.encryption import ChunkCipher
 from bank_node.secure_aggregation.keys import make_he_key
@@ -65,7 +65,7 @@ def test_a_repeat_counts_once_and_what_is_no_ciphertext_is_refused(pool: AddingP
 
 def test_the_node_ends_when_a_process_is_lost() -> None:
     script = (
-        "from aggregator.adding import AddingPool\n"
+        "from aggregator.aggregation.adding import AddingPool\n"
         "pool = AddingPool(2)\n"
         "pool._helpers[1].kill(); pool._helpers[1].wait()\n"
         "pool.add('a', 2, pool.reserve(2), [b'x', b'y'])\n"

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aggregator.ciphertext_sum import ChunkAccumulator, PublicContext
+from aggregator.aggregation.ciphertext_sum import ChunkAccumulator, PublicContext
 from bank_node.secure_aggregation import encryption
 from bank_node.secure_aggregation.cipher_pool import CipherPool
 from bank_node.secure_aggregation.encryption import ChunkCipher

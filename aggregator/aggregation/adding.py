@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import IO, NoReturn
 
-from aggregator.ciphertext_sum import ChunkAccumulator, PublicContext, reference_context
+from aggregator.aggregation.ciphertext_sum import ChunkAccumulator, PublicContext, reference_context
 from protocol.errors import ProtocolViolation
 
 __all__ = ["Addition", "AddingPool", "default_processes", "main"]
@@ -63,7 +63,7 @@ class AddingPool:
         self._closing = False
         self._helpers = [
             subprocess.Popen(
-                [sys.executable, "-m", "aggregator.adding"],
+                [sys.executable, "-m", "aggregator.aggregation.adding"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 start_new_session=True,  # Ctrl-C is for the node, which ends us
