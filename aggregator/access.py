@@ -17,7 +17,7 @@ import grpc
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-from aggregator.audit import AuditKind, AuditLog
+from aggregator.persistence.audit import AuditKind, AuditLog
 from protocol.errors import ConfigError
 from protocol.limits import CALL_BURST, CALLS_PER_SECOND, MAX_BANKS, MAX_CALL_SECONDS, MAX_CALLS_PER_IDENTITY
 

@@ -175,9 +175,9 @@ def audit(
     import datetime as dt
     from dataclasses import asdict
 
-    from aggregator.audit import AuditLog
     from aggregator.config import load_config
-    from aggregator.store import Store
+    from aggregator.persistence.audit import AuditLog
+    from aggregator.persistence.store import Store
 
     log = AuditLog(Store(load_config(config).store).engine)
     if verify:

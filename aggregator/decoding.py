@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 from google.protobuf.message import DecodeError
 
-from aggregator.audit import AuditKind, AuditLog
+from aggregator.persistence.audit import AuditKind, AuditLog
 from protocol.errors import ProtocolViolation
 
 __all__ = ["SafeDecoding"]

@@ -8,7 +8,7 @@ import os
 import re
 import threading
 
-from aggregator.audit import AuditKind, AuditLog
+from aggregator.persistence.audit import AuditKind, AuditLog
 
 __all__ = ["handshake_failure", "record_failed_handshakes"]
 

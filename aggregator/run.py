@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 
 from aggregator.aggregation.ciphertext_sum import PublicContext
+from aggregator.persistence.store import RunRow, Store, settings_from_json, settings_to_json
 from aggregator.steps import Step
-from aggregator.store import RunRow, Store, settings_from_json, settings_to_json
 from protocol import crossbank_pb2 as pb
 from protocol.codec import announcement_from_pb, bundle_from_pb, report_from_pb
 from protocol.messages import KeyAnnouncement, KeyBundle, PhaseReport, RunEvent, RunSettings, RunView

@@ -10,13 +10,13 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from aggregator.access import AccessControl, RevocationList
 from aggregator.aggregation.adding import AddingPool
-from aggregator.audit import AuditKind, AuditLog
 from aggregator.config import AggregatorConfig
 from aggregator.console import build_console
 from aggregator.coordinator import Coordinator
 from aggregator.decoding import SafeDecoding
+from aggregator.persistence.audit import AuditKind, AuditLog
+from aggregator.persistence.store import Store
 from aggregator.service import ConsortiumService
-from aggregator.store import Store
 from protocol import crossbank_pb2_grpc as rpc
 from protocol.channel import CHANNEL_OPTIONS, read_private_key
 from protocol.errors import ConfigError, LocalError

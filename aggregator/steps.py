@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from aggregator.aggregation.adding import AddingPool
 from aggregator.aggregation.ciphertext_sum import NOT_A_CIPHERTEXT, ChunkAccumulator, PublicContext
-from aggregator.sum_files import FinishedSum
+from aggregator.persistence.sum_files import FinishedSum
 from protocol.errors import ProtocolViolation, SubmissionRefused
 from protocol.messages import Chunk, Statement, StepHeader, SumHead
 

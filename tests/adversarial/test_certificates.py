@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 from sqlalchemy import create_engine, text
 
-from aggregator.audit import AuditKind, AuditLog
 from aggregator.ca import (
     create_ca,
     issued_certificates,
@@ -28,7 +27,8 @@ from aggregator.ca import (
     write_crl,
 )
 from aggregator.handshakes import handshake_failure
-from aggregator.store import Store
+from aggregator.persistence.audit import AuditKind, AuditLog
+from aggregator.persistence.store import Store
 from bank_node.config import AggregatorAddress
 from bank_node.transport.client import BankClient
 from bank_node.transport.identity import Identity, make_request

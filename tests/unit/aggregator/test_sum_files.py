@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from aggregator.sum_files import FinishedSum, SumFiles
+from aggregator.persistence.sum_files import FinishedSum, SumFiles
 from protocol.errors import LocalError
 from protocol.messages import Statement, SumHead
 
