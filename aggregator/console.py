@@ -9,7 +9,7 @@ import jinja2
 from fastapi import FastAPI, HTTPException
 from fastapi.responses import HTMLResponse
 
-from aggregator.coordinator import Coordinator, metrics_of
+from aggregator.runs.coordinator import Coordinator, metrics_of
 from protocol.errors import SubmissionRefused
 from protocol.messages import RunView
 from protocol.run_state import Phase

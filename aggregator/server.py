@@ -12,10 +12,10 @@ from aggregator.access import AccessControl, RevocationList
 from aggregator.aggregation.adding import AddingPool
 from aggregator.config import AggregatorConfig
 from aggregator.console import build_console
-from aggregator.coordinator import Coordinator
 from aggregator.decoding import SafeDecoding
 from aggregator.persistence.audit import AuditKind, AuditLog
 from aggregator.persistence.store import Store
+from aggregator.runs.coordinator import Coordinator
 from aggregator.service import ConsortiumService
 from protocol import crossbank_pb2_grpc as rpc
 from protocol.channel import CHANNEL_OPTIONS, read_private_key

@@ -9,9 +9,9 @@ import grpc
 from google.protobuf.message import Message
 
 from aggregator.access import AccessControl
-from aggregator.coordinator import Coordinator
 from aggregator.persistence.sum_files import FinishedSum
-from aggregator.steps import Step
+from aggregator.runs.coordinator import Coordinator
+from aggregator.runs.steps import Step
 from protocol import codec
 from protocol import crossbank_pb2 as pb
 from protocol import crossbank_pb2_grpc as rpc

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from aggregator.aggregation.ciphertext_sum import PublicContext
-from aggregator.steps import Step
+from aggregator.runs.steps import Step
 from bank_node.boosting import BoostingParameters, bin_rows, global_bins, train_trees
 from bank_node.secure_aggregation.encryption import ChunkCipher
 from bank_node.secure_aggregation.keys import make_he_key, public_part

@@ -27,7 +27,7 @@ def chi_square(elements: np.ndarray) -> float:
 
 def _uploads(node: Node, monkeypatch: pytest.MonkeyPatch, vectors: dict[str, np.ndarray]) -> tuple[str, dict[str, Any]]:
     """Run one secure sum over real gRPC; return the run and every ciphertext that reached the aggregator, by bank."""
-    from aggregator.steps import Step
+    from aggregator.runs.steps import Step
 
     caught: dict[str, list[bytes]] = defaultdict(list)
     add_chunks = Step.add

@@ -14,9 +14,9 @@ import pytest
 import tenseal as ts
 
 import bank_node.secure_aggregation.session as session_module
-from aggregator.coordinator import Coordinator
 from aggregator.persistence.sum_files import FinishedSum
-from aggregator.steps import Step
+from aggregator.runs.coordinator import Coordinator
+from aggregator.runs.steps import Step
 from bank_node.secure_aggregation.ledger import read_records
 from bank_node.secure_aggregation.mac import CheckKeys
 from protocol.errors import Equivocation, ProtocolViolation, RunAborted, TamperedSum

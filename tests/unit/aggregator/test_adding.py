@@ -10,7 +10,7 @@ import tenseal as ts
 
 from aggregator.aggregation.adding import AddingPool
 from aggregator.aggregation.ciphertext_sum import PublicContext, reference_context
-from aggregator.steps import Step
+from aggregator.runs.steps import Step
 from bank_node.secure_aggregation.encryption import ChunkCipher
 from bank_node.secure_aggregation.keys import make_he_key
 from protocol.field import MODULUS

@@ -32,8 +32,8 @@ def test_the_page_can_change_nothing(node: Node) -> None:
 
 
 def test_runs_under_way_go_on_when_the_node_starts_again(node: Node) -> None:
-    from aggregator.coordinator import Coordinator
     from aggregator.persistence.store import Store
+    from aggregator.runs.coordinator import Coordinator
 
     waiting, running = node.open(), node.open(["alder_bank"])
     session = node.session("alder_bank", running)

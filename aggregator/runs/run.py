@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from aggregator.aggregation.ciphertext_sum import PublicContext
 from aggregator.persistence.store import RunRow, Store, settings_from_json, settings_to_json
-from aggregator.steps import Step
+from aggregator.runs.steps import Step
 from protocol import crossbank_pb2 as pb
 from protocol.codec import announcement_from_pb, bundle_from_pb, report_from_pb
 from protocol.messages import KeyAnnouncement, KeyBundle, PhaseReport, RunEvent, RunSettings, RunView

@@ -14,8 +14,8 @@ from aggregator.aggregation.adding import AddingPool
 from aggregator.aggregation.ciphertext_sum import PublicContext
 from aggregator.persistence.store import EventRow, KeyRow, MemberRow, ReportRow, Store
 from aggregator.persistence.sum_files import FinishedSum, SumFiles
-from aggregator.run import Run, load_run, run_row
-from aggregator.steps import Step, step_rank
+from aggregator.runs.run import Run, load_run, run_row
+from aggregator.runs.steps import Step, step_rank
 from protocol.codec import announcement_to_pb, bundle_to_pb, report_to_pb
 from protocol.errors import LocalError, ProtocolViolation, RosterChanged, RunAborted, SubmissionRefused
 from protocol.he_parameters import HE_FINGERPRINT
