@@ -33,7 +33,7 @@ OperatorConfigOption = Annotated[
 def serve(config: Annotated[Path, typer.Option(help="The node's YAML file; see docs/operations.md.")]) -> None:
     """Run the node until it is told to stop (SIGTERM or Ctrl-C)."""
     from aggregator.config import load_config
-    from aggregator.handshakes import record_failed_handshakes
+    from aggregator.rpc.handshakes import record_failed_handshakes
     from aggregator.server import AggregatorServer
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")

@@ -8,15 +8,15 @@ import grpc
 import uvicorn
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from aggregator.access import AccessControl, RevocationList
 from aggregator.aggregation.adding import AddingPool
 from aggregator.config import AggregatorConfig
 from aggregator.console import build_console
-from aggregator.decoding import SafeDecoding
 from aggregator.persistence.audit import AuditKind, AuditLog
 from aggregator.persistence.store import Store
+from aggregator.rpc.access import AccessControl, RevocationList
+from aggregator.rpc.decoding import SafeDecoding
+from aggregator.rpc.service import ConsortiumService
 from aggregator.runs.coordinator import Coordinator
-from aggregator.service import ConsortiumService
 from protocol import crossbank_pb2_grpc as rpc
 from protocol.channel import CHANNEL_OPTIONS, read_private_key
 from protocol.errors import ConfigError, LocalError

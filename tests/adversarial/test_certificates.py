@@ -26,9 +26,9 @@ from aggregator.ca import (
     sign_request,
     write_crl,
 )
-from aggregator.handshakes import handshake_failure
 from aggregator.persistence.audit import AuditKind, AuditLog
 from aggregator.persistence.store import Store
+from aggregator.rpc.handshakes import handshake_failure
 from bank_node.config import AggregatorAddress
 from bank_node.transport.client import BankClient
 from bank_node.transport.identity import Identity, make_request
@@ -261,7 +261,7 @@ def test_banks_refuse_a_peer_that_is_revoked_and_a_list_that_is_forged_missing_o
 
 
 def test_the_node_does_not_start_without_a_list_of_its_ca_and_keeps_the_last_good_one(tmp_path: Path) -> None:
-    from aggregator.access import RevocationList
+    from aggregator.rpc.access import RevocationList
 
     make_certificates(tmp_path, BANKS[:1])
     make_certificates(tmp_path / "forger", [])

@@ -10,7 +10,7 @@ import grpc
 import pytest
 from google.protobuf.message import DecodeError, Message
 
-import aggregator.access as access
+import aggregator.rpc.access as access
 from protocol import codec
 from protocol import crossbank_pb2 as pb
 from protocol.channel import open_channel

@@ -8,8 +8,8 @@ from typing import NoReturn, TypeVar
 import grpc
 from google.protobuf.message import Message
 
-from aggregator.access import AccessControl
 from aggregator.persistence.sum_files import FinishedSum
+from aggregator.rpc.access import AccessControl
 from aggregator.runs.coordinator import Coordinator
 from aggregator.runs.steps import Step
 from protocol import codec
