@@ -212,7 +212,7 @@ def ca_init(
 
     Keep the folder off the node if you can: the node needs ca.pem, crl.pem, aggregator.pem and aggregator.key.
     """
-    from aggregator.ca import create_ca, issue_server_certificate
+    from aggregator.pki.ca import create_ca, issue_server_certificate
 
     folder.mkdir(parents=True, exist_ok=True)
     create_ca(folder, passphrase)
@@ -238,7 +238,7 @@ def ca_approve(
 
     Call the bank on a number you know; `bank-node enroll` has shown it the same fingerprint.
     """
-    from aggregator.ca import request_fingerprint, sign_request
+    from aggregator.pki.ca import request_fingerprint, sign_request
 
     pem = request.read_bytes()
     expected = request_fingerprint(pem)
@@ -261,7 +261,7 @@ def ca_renew(
     """Sign a party's next key; its certificate in force vouches for it, so no phone call is needed."""
     import base64
 
-    from aggregator.ca import sign_renewal
+    from aggregator.pki.ca import sign_renewal
 
     try:
         document = json.loads(request.read_text())
@@ -279,7 +279,7 @@ def ca_renew(
 @ca_app.command("list")
 def ca_list(folder: CaFolder) -> None:
     """List all certificates the CA has signed."""
-    from aggregator.ca import issued_certificates
+    from aggregator.pki.ca import issued_certificates
 
     table = Table("id", "role", "serial", "until", "revoked", "why")
     for c in issued_certificates(folder):
@@ -295,7 +295,7 @@ def ca_revoke(
     passphrase: Passphrase = None,
 ) -> None:
     """Revoke certificates and sign a new list; copy crl.pem to the node, which takes it up within a second."""
-    from aggregator.ca import revoke
+    from aggregator.pki.ca import revoke
 
     for c in revoke(folder, who, reason, passphrase=passphrase):
         typer.echo(f"revoked {c.identity} {c.serial}")
@@ -308,7 +308,7 @@ def ca_crl(
     passphrase: Passphrase = None,
 ) -> None:
     """Sign the revocation list anew; do so before it runs out, since banks refuse an old one."""
-    from aggregator.ca import write_crl
+    from aggregator.pki.ca import write_crl
 
     typer.echo(str(write_crl(folder, days=days, passphrase=passphrase)))
 
@@ -316,7 +316,7 @@ def ca_crl(
 @ca_app.command("operator")
 def ca_operator(folder: CaFolder, identity: str = "operator", passphrase: Passphrase = None) -> None:
     """Make an operator's key and certificate in the CA's folder."""
-    from aggregator.ca import make_key_and_request, sign_request
+    from aggregator.pki.ca import make_key_and_request, sign_request
 
     request = make_key_and_request(folder / f"{identity}.key", identity, "operator")
     (folder / f"{identity}.pem").write_bytes(sign_request(folder, request, identity, "operator", passphrase=passphrase))
@@ -324,8 +324,8 @@ def ca_operator(folder: CaFolder, identity: str = "operator", passphrase: Passph
 
 
 def _client(config: Path):  # type: ignore[no-untyped-def]
-    from aggregator.client import OperatorClient
     from aggregator.config import load_operator_config
+    from aggregator.operator.client import OperatorClient
     from protocol.channel import TlsFiles
 
     loaded = load_operator_config(config)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import yaml
 
-from aggregator.ca import create_ca, issue_server_certificate, make_key_and_request, sign_request
-from aggregator.client import OperatorClient
+from aggregator.operator.client import OperatorClient
+from aggregator.pki.ca import create_ca, issue_server_certificate, make_key_and_request, sign_request
 from bank_node.transport.identity import make_request
 from protocol.channel import TlsFiles
 from protocol.errors import AggregatorUnreachable, LocalError

@@ -21,7 +21,7 @@ from rich.live import Live
 from rich.table import Table
 
 import dags
-from aggregator.client import OperatorClient
+from aggregator.operator.client import OperatorClient
 from bank_node.boosting import BoostingParameters
 from bank_node.config import load_config
 from bank_node.dataset.feature_tables import feature_rows

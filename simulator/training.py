@@ -16,8 +16,8 @@ from typing import Any
 
 import xgboost
 
-from aggregator.client import OperatorClient
 from aggregator.config import AggregatorConfig
+from aggregator.operator.client import OperatorClient
 from aggregator.server import AggregatorServer
 from bank_node.boosting import BoostingParameters
 from bank_node.evaluation.metrics import rank_metrics

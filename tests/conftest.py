@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from aggregator.client import OperatorClient
 from aggregator.config import AggregatorConfig
+from aggregator.operator.client import OperatorClient
 from aggregator.server import AggregatorServer
 from bank_node.config import AggregatorAddress
 from bank_node.plan import RunPlan

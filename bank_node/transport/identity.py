@@ -144,7 +144,7 @@ def make_request(key_path: Path, bank: str, passphrase: Path | None = None) -> b
 def request_fingerprint(request_pem: bytes) -> str:
     """What the bank reads to the operator over the phone: the first 128 bits of the SHA-256 of the request's key.
 
-    Groups of four hexadecimal digits; the same as `aggregator.ca.request_fingerprint` shows to the operator.
+    Groups of four hexadecimal digits; the same as `aggregator.pki.ca.request_fingerprint` shows to the operator.
     """
     request = x509.load_pem_x509_csr(request_pem)
     key = request.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)

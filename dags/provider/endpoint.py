@@ -24,7 +24,7 @@ class Endpoint:
         address: ``host:port``.
         ca: Path of the consortium CA's certificate.
         certificate: Path of the caller's certificate.
-        key: Path of the caller's private key; its content is read by `aggregator.client` only.
+        key: Path of the caller's private key; its content is read by `aggregator.operator.client` only.
     """
 
     address: str
@@ -63,8 +63,8 @@ class Endpoint:
         return {name: getattr(self, name) for name in _FIELDS}
 
     def client(self) -> Any:
-        """Opens an `aggregator.client.OperatorClient`; the caller closes it by ``with``."""
-        from aggregator.client import OperatorClient
+        """Opens an `aggregator.operator.client.OperatorClient`; the caller closes it by ``with``."""
+        from aggregator.operator.client import OperatorClient
         from protocol.channel import TlsFiles
 
         files = TlsFiles(ca=Path(self.ca), certificate=Path(self.certificate), key=Path(self.key))

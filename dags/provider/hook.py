@@ -41,7 +41,7 @@ class ConsortiumHook(BaseHook):
         )
 
     def get_conn(self) -> Any:
-        """Returns an open `aggregator.client.OperatorClient`."""
+        """Returns an open `aggregator.operator.client.OperatorClient`."""
         return self.endpoint().client()
 
     def test_connection(self) -> tuple[bool, str]:

@@ -92,7 +92,7 @@ class RunPhaseTrigger(_AggregatorTrigger):
 
     async def fetch(self) -> Any:
         """Fetches the run's view from the aggregator."""
-        from aggregator.client import fetch_run_async
+        from aggregator.operator.client import fetch_run_async
 
         return await fetch_run_async(self.address, self.ca, self.certificate, self.key, self.run_id)
 
@@ -119,6 +119,6 @@ class OpenRunTrigger(_AggregatorTrigger):
 
     async def list_runs(self) -> Any:
         """Fetches the runs this bank may see from the aggregator."""
-        from aggregator.client import list_runs_async
+        from aggregator.operator.client import list_runs_async
 
         return await list_runs_async(self.address, self.ca, self.certificate, self.key)

@@ -17,7 +17,9 @@ import numpy as np
 import pytest
 from sqlalchemy import create_engine, text
 
-from aggregator.ca import (
+from aggregator.persistence.audit import AuditKind, AuditLog
+from aggregator.persistence.store import Store
+from aggregator.pki.ca import (
     create_ca,
     issued_certificates,
     make_key_and_request,
@@ -26,8 +28,6 @@ from aggregator.ca import (
     sign_request,
     write_crl,
 )
-from aggregator.persistence.audit import AuditKind, AuditLog
-from aggregator.persistence.store import Store
 from aggregator.rpc.handshakes import handshake_failure
 from bank_node.config import AggregatorAddress
 from bank_node.transport.client import BankClient

@@ -118,7 +118,7 @@ def _fire(trigger: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize(("phase", "outcome"), [("TRAINING", "reached"), ("ABORTED", "aborted")])
 def test_phase_trigger_fires(monkeypatch: pytest.MonkeyPatch, make_view: Any, phase: str, outcome: str) -> None:
-    import aggregator.client
+    import aggregator.operator.client
     from dags.provider.triggers import RunPhaseTrigger
 
     calls: list[tuple[str, ...]] = []
@@ -127,13 +127,13 @@ def test_phase_trigger_fires(monkeypatch: pytest.MonkeyPatch, make_view: Any, ph
         calls.append(arguments)
         return make_view() if len(calls) < 3 else make_view(phase=phase, reason="why")
 
-    monkeypatch.setattr(aggregator.client, "fetch_run_async", fetch)
+    monkeypatch.setattr(aggregator.operator.client, "fetch_run_async", fetch)
     assert _fire(RunPhaseTrigger(run_id="r", phase="KEYING", **ENDPOINT))["outcome"] == outcome
     assert calls == [("127.0.0.1:9", "/etc/ca.pem", "/etc/a.pem", "/etc/a.key", "r")] * 3
 
 
 def test_triggers_do_not_poll_on_when_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    import aggregator.client
+    import aggregator.operator.client
     from dags.provider.triggers import OpenRunTrigger
     from protocol.errors import AggregatorUnreachable, RemoteError
 
@@ -142,7 +142,7 @@ def test_triggers_do_not_poll_on_when_refused(monkeypatch: pytest.MonkeyPatch) -
     async def refuse(*arguments: str) -> Any:
         raise answers.pop(0)
 
-    monkeypatch.setattr(aggregator.client, "list_runs_async", refuse)
+    monkeypatch.setattr(aggregator.operator.client, "list_runs_async", refuse)
     event = _fire(OpenRunTrigger(bank_id="a", **ENDPOINT))
     assert event["outcome"] == "unreachable"
     assert "PERMISSION_DENIED" in event["message"]
@@ -197,7 +197,7 @@ def test_wrong_arguments_are_refused_when_the_dag_is_parsed() -> None:
 
 
 class _Client:
-    """A stand-in for `aggregator.client.OperatorClient`."""
+    """A stand-in for `aggregator.operator.client.OperatorClient`."""
 
     def __init__(self, views: list[Any]) -> None:
         self.views = views

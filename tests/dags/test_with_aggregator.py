@@ -40,8 +40,8 @@ class Node:
 
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
-    from aggregator.ca import create_ca, issue_server_certificate, make_key_and_request, sign_request
     from aggregator.config import AggregatorConfig
+    from aggregator.pki.ca import create_ca, issue_server_certificate, make_key_and_request, sign_request
     from aggregator.server import AggregatorServer
 
     folder = tmp_path_factory.mktemp("node")

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from aggregator.client import OperatorClient
+from aggregator.operator.client import OperatorClient
 from bank_node.boosting import BoostingParameters
 from bank_node.plan import RunPlan
 from bank_node.secure_aggregation.ledger import read_records

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 import yaml
 
-from aggregator.client import OperatorClient
 from aggregator.config import AggregatorConfig
+from aggregator.operator.client import OperatorClient
 from aggregator.server import AggregatorServer
 from bank_node import pipeline
 from bank_node.config import load_config
