@@ -10,7 +10,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from aggregator.aggregation.adding import AddingPool
 from aggregator.config import AggregatorConfig
-from aggregator.console import build_console
+from aggregator.console.app import build_console
 from aggregator.persistence.audit import AuditKind, AuditLog
 from aggregator.persistence.store import Store
 from aggregator.rpc.access import AccessControl, RevocationList

@@ -6,7 +6,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from aggregator.config import load_config
-from aggregator.console import build_console
+from aggregator.console.app import build_console
 from protocol.errors import ConfigError
 from tests.conftest import BANKS, FINGERPRINT, Node
 
