@@ -16,8 +16,8 @@ from bank_node.boosting import BoostingParameters
 from bank_node.models.local_baseline import xgboost_settings
 from bank_node.training.federated import BankRows
 from simulator.bench_kernels import SAME_WORK, kernel_seconds, xgboost_seconds
-from simulator.tables import SimulatedTable, auto_grid
-from simulator.training import federate
+from simulator.harness.tables import SimulatedTable, auto_grid
+from simulator.harness.training import federate
 
 __all__ = ["bench", "make_rows"]
 

@@ -18,7 +18,7 @@ from bank_node.boosting import BoostingParameters, bin_rows, global_bins, train_
 from bank_node.boosting import grower as grower_module
 from bank_node.boosting.local_rows import LocalRows
 from bank_node.boosting.splitting import find_splits
-from simulator.tables import SimulatedTable
+from simulator.harness.tables import SimulatedTable
 
 __all__ = ["kernel_seconds", "xgboost_seconds"]
 

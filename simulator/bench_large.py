@@ -25,11 +25,11 @@ from bank_node.training.federated import BankRows
 from features import DataContract, extract_features, load_contract
 from protocol.errors import ConfigError
 from protocol.messages import RunView
-from simulator.consortium import AggregatorProcess
 from simulator.generator import GeneratorSettings, bank_names, generate
-from simulator.measuring import available_bytes, peak_bytes, processor_seconds
-from simulator.training import federate_saved, the_model
-from simulator.worker import BankJob, save_job
+from simulator.harness.measuring import available_bytes, peak_bytes, processor_seconds
+from simulator.harness.processes import AggregatorProcess
+from simulator.harness.training import federate_saved, the_model
+from simulator.harness.worker import BankJob, save_job
 
 __all__ = ["bench_large"]
 

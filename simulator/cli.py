@@ -68,8 +68,8 @@ def train(
 
     Example: simulator train --table rows.parquet --bank-column bank --label is_fraud --features amount,hour --out out
     """
-    from simulator.tables import read_table
-    from simulator.training import check_data, load_params, load_warm, train_consortium
+    from simulator.harness.tables import read_table
+    from simulator.harness.training import check_data, load_params, load_warm, train_consortium
 
     chosen, warm = load_warm(load_params(params), warm_start)
     cut = read_table(
@@ -145,10 +145,10 @@ def tune(
     --time-column day --validate-from 2026-02-01 --out search
     """
     from protocol.halving import sets_at_rungs
-    from simulator.tables import read_table
-    from simulator.training import check_data
-    from simulator.tuning import load_search
-    from simulator.tuning import search as run_search
+    from simulator.harness.search import load_search
+    from simulator.harness.search import search as run_search
+    from simulator.harness.tables import read_table
+    from simulator.harness.training import check_data
 
     params, tuning = load_search(search)
     cut = read_table(
@@ -316,7 +316,7 @@ def bench_large_(
 @app.command("bank-worker", hidden=True)
 def bank_worker(spec: Path) -> None:
     """One simulated bank's process."""
-    from simulator.worker import main as work
+    from simulator.harness.worker import main as work
 
     work(spec)
 

@@ -33,8 +33,14 @@ from protocol.errors import ConfigError, LocalError
 from protocol.messages import RunView
 from simulator.airflow_rest import AirflowRest
 from simulator.airflow_stack import AirflowStack, stop_stack
-from simulator.consortium import AggregatorProcess, bank_files, child_environment, make_certificates, operator_files
 from simulator.datasets import contract_for, thins_out
+from simulator.harness.processes import (
+    AggregatorProcess,
+    bank_files,
+    child_environment,
+    make_certificates,
+    operator_files,
+)
 
 __all__ = ["run_demo", "stop_demo"]
 
@@ -159,7 +165,7 @@ def _payments(data: Path | None, out: Path) -> dict[str, Path]:
 def _configure(
     out: Path, events: dict[str, Path], trees: int, contract_path: Path | None
 ) -> tuple[dict[str, Path], Path, dict[str, Any]]:
-    from simulator.consortium import LOOPBACK, free_port
+    from simulator.harness.processes import LOOPBACK, free_port
 
     banks = sorted(events)
     make_certificates(out / "certificates", banks)

@@ -36,7 +36,7 @@ from bank_node.transport.identity import request_fingerprint as spoken_fingerpri
 from protocol.channel import TlsFiles, open_channel
 from protocol.errors import AggregatorUnreachable, ConfigError, ProtocolViolation, RemoteError
 from protocol.messages import JoinRequest
-from simulator.consortium import AggregatorProcess, bank_files, make_certificates
+from simulator.harness.processes import AggregatorProcess, bank_files, make_certificates
 from tests.conftest import BANKS, FINGERPRINT, Node, in_parallel
 
 NOW = dt.datetime.now(dt.UTC)

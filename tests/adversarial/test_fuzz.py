@@ -17,7 +17,7 @@ from protocol.channel import open_channel
 from protocol.errors import ProtocolViolation
 from protocol.limits import MAX_CALL_SECONDS, MIN_CIPHERTEXT_BYTES
 from protocol.masks import roster_digest
-from simulator.consortium import bank_files
+from simulator.harness.processes import bank_files
 from tests.conftest import BANKS, FINGERPRINT, Node
 
 HEX = "0a" * 32

@@ -19,8 +19,8 @@ from bank_node.boosting import BoostingParameters
 from bank_node.secure_aggregation.keys import make_he_key, public_part
 from protocol import crossbank_pb2 as pb
 from protocol.errors import ProtocolViolation
-from simulator import training
-from simulator.tables import SimulatedTable
+from simulator.harness import training
+from simulator.harness.tables import SimulatedTable
 from tests.simulation.tables import small_table
 
 

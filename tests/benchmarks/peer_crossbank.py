@@ -10,8 +10,8 @@ import xgboost
 
 from bank_node.boosting import BoostingParameters
 from bank_node.training.federated import BankRows
-from simulator.tables import SimulatedTable, auto_grid
-from simulator.training import federate
+from simulator.harness.tables import SimulatedTable, auto_grid
+from simulator.harness.training import federate
 from tests.benchmarks.peer_rows import held_out, settings, site_rows
 
 __all__ = ["main"]

@@ -15,8 +15,8 @@ from features import load_contract
 from features.engineering.catalogue import CATALOGUE
 from features.errors import ContractError
 from protocol.errors import LocalError
-from simulator.consortium import bank_files
 from simulator.generator import GeneratorSettings, generate
+from simulator.harness.processes import bank_files
 from tests.conftest import BANKS, Node, in_parallel
 
 V1 = load_contract()

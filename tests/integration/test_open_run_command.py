@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from aggregator.cli import app
 from bank_node.plan import RunPlan
 from protocol.errors import ConfigError
-from simulator.consortium import operator_files
+from simulator.harness.processes import operator_files
 from tests.conftest import BANKS, FINGERPRINT, Node
 
 

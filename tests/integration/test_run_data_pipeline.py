@@ -26,8 +26,8 @@ from features import load_contract
 from protocol.errors import ConfigError, LocalError
 from protocol.halving import total_trees
 from simulator.generator import GeneratorSettings, generate
-from simulator.tables import SimulatedTable
-from simulator.training import federate
+from simulator.harness.tables import SimulatedTable
+from simulator.harness.training import federate
 from tests.conftest import BANKS, Node, in_parallel
 from tests.integration.test_contracts import configure
 

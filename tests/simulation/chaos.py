@@ -25,14 +25,21 @@ from bank_node.training.federated import BankRows
 from protocol.errors import AggregatorUnreachable
 from protocol.messages import RunSettings, RunView
 from protocol.run_state import TERMINAL, Phase
-from simulator import worker
-from simulator.consortium import LOOPBACK, AggregatorProcess, bank_files, free_port, make_certificates, operator_files
-from simulator.tables import SimulatedTable
-from simulator.training import federate
+from simulator.harness import worker
+from simulator.harness.processes import (
+    LOOPBACK,
+    AggregatorProcess,
+    bank_files,
+    free_port,
+    make_certificates,
+    operator_files,
+)
+from simulator.harness.tables import SimulatedTable
+from simulator.harness.training import federate
 
 PARAMS = BoostingParameters.from_mapping({"n_estimators": 8, "max_depth": 3, "max_bin": 16, "eta": 0.3})
 _METHOD = multiprocessing.get_context("forkserver")
-_METHOD.set_forkserver_preload(["simulator.worker", "tests.simulation.chaos"])
+_METHOD.set_forkserver_preload(["simulator.harness.worker", "tests.simulation.chaos"])
 
 
 def _bank(folder: str, bank: str, address: str, certificates: str, run_id: str, fingerprint: str) -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from bank_node.training.federated import BankRows
-from simulator.tables import SimulatedTable, auto_grid
+from simulator.harness.tables import SimulatedTable, auto_grid
 
 __all__ = ["cut", "rows_and_labels", "small_table"]
 

@@ -9,8 +9,8 @@ import pytest
 
 from protocol.errors import ConfigError
 from simulator.bench_large import _phase, bench_large
-from simulator.measuring import available_bytes, peak_bytes, processor_seconds
-from simulator.worker import load_job
+from simulator.harness.measuring import available_bytes, peak_bytes, processor_seconds
+from simulator.harness.worker import load_job
 
 SMALL = {"banks": 3, "rows": 6_000, "features": 40, "trees": 2}
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from simulator.tables import SimulatedTable
+from simulator.harness.tables import SimulatedTable
 from tests.simulation.chaos import PARAMS, Chaos, Proxy, after_drop, chaos, undisturbed
 from tests.simulation.tables import small_table
 

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bank_node.boosting import BoostingParameters
-from simulator.training import federate, train_consortium
+from simulator.harness.training import federate, train_consortium
 from tests.simulation.tables import cut, rows_and_labels
 
 PARAMS = BoostingParameters.from_mapping({"n_estimators": 4, "max_depth": 4, "max_bin": 32, "eta": 0.3})

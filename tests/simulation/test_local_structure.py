@@ -10,9 +10,9 @@ import pytest
 
 from bank_node.boosting import BoostingParameters, read_booster
 from bank_node.training.federated import train_model
-from simulator.tables import SimulatedTable
-from simulator.training import federate, train_consortium
-from simulator.worker import PlainSums
+from simulator.harness.tables import SimulatedTable
+from simulator.harness.training import federate, train_consortium
+from simulator.harness.worker import PlainSums
 from tests.simulation.tables import cut, rows_and_labels
 
 MAPPING = {"n_estimators": 6, "max_depth": 4, "max_bin": 32, "structure": "local"}

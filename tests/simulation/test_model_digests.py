@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from bank_node.boosting import BoostingParameters
-from simulator.training import federate
+from simulator.harness.training import federate
 from tests.simulation.tables import cut, rows_and_labels
 from tests.unit.boosting.samples import train
 from tests.unit.boosting.test_feature_exactness import FEATURES, KEYS, LABELS, ROWS, WEIGHTS

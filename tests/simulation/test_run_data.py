@@ -13,8 +13,8 @@ import pytest
 from bank_node.boosting import BoostingParameters, read_booster, row_keys
 from bank_node.training.federated import BankRows
 from protocol.errors import ConfigError
-from simulator.tables import SimulatedTable, auto_grid
-from simulator.training import check_data, federate, load_warm, train_consortium
+from simulator.harness.tables import SimulatedTable, auto_grid
+from simulator.harness.training import check_data, federate, load_warm, train_consortium
 from tests.simulation.tables import rows_and_labels
 
 N = 2400

@@ -18,8 +18,8 @@ from bank_node.shared_risk.exchange import key_id
 from bank_node.shared_risk.rows import shared_store
 from features import load_contract
 from protocol.messages import RunSettings
-from simulator.consortium import LOOPBACK, bank_files, free_port, make_certificates, operator_files
 from simulator.generator import GeneratorSettings, generate
+from simulator.harness.processes import LOOPBACK, bank_files, free_port, make_certificates, operator_files
 from tests.conftest import in_parallel
 
 BANKS = ("city_bank", "harbour_bank", "north_bank")

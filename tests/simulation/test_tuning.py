@@ -16,11 +16,11 @@ from bank_node.training.federated import BankRows
 from bank_node.training.tuning import STATE, tune_model, tuned_parameters
 from protocol.errors import ConfigError, LocalError
 from protocol.halving import sets_at_rungs, total_trees
-from simulator.tables import SimulatedTable, auto_grid
-from simulator.training import federate, load_params, put_level
-from simulator.tuning import load_search
-from simulator.tuning import search as run_search
-from simulator.worker import PlainSums
+from simulator.harness.search import load_search
+from simulator.harness.search import search as run_search
+from simulator.harness.tables import SimulatedTable, auto_grid
+from simulator.harness.training import federate, load_params, put_level
+from simulator.harness.worker import PlainSums
 from tests.simulation.tables import rows_and_labels
 
 N = 2400

@@ -17,8 +17,8 @@ from features.errors import DataError
 from features.sources.engines import BankTable
 from protocol.channel import read_secret_file
 from protocol.errors import ConfigError, LocalError
-from simulator.consortium import bank_files, make_certificates
 from simulator.generator import GeneratorSettings, generate
+from simulator.harness.processes import bank_files, make_certificates
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from bank_node.secure_aggregation.ledger import Ledger, read_records
 from bank_node.secure_aggregation.ledger_audit import verify_run
 from bank_node.transport.egress_log import byte_entropy, read_outbox
 from protocol.errors import LocalError, ProtocolViolation
-from simulator import training
+from simulator.harness import training
 from tests.simulation.tables import small_table
 
 

@@ -19,7 +19,7 @@ from bank_node.config import ShardsConfig
 from bank_node.dataset.shards import dask_client, open_shards
 from bank_node.training.federated import train_model
 from protocol.errors import ConfigError
-from simulator.worker import PlainConsortium, PlainSums
+from simulator.harness.worker import PlainConsortium, PlainSums
 
 NAMES = list("abcdef")
 GRIDS = [np.linspace(-3, 3, 200)] * 6

@@ -28,7 +28,7 @@ from bank_node.boosting.packing import (
     pack_rows_naive,
 )
 from protocol.field import HALF
-from simulator.tables import auto_grid
+from simulator.harness.tables import auto_grid
 from tests.unit.boosting.lockstep import run_banks
 
 

@@ -19,8 +19,8 @@ from bank_node.boosting import BoostingParameters
 from bank_node.plan import TuningPlan
 from protocol.documents import read_mapping
 from protocol.errors import ConfigError, CrossbankError
-from simulator.tables import SimulatedTable
-from simulator.training import federate
+from simulator.harness.tables import SimulatedTable
+from simulator.harness.training import federate
 
 __all__ = ["DEFAULT_SEARCH", "load_search", "search"]
 

@@ -28,7 +28,7 @@ from protocol.channel import TlsFiles
 from protocol.errors import LocalError
 from protocol.process import prepared_process
 from protocol.run_state import Phase
-from simulator.measuring import peak_bytes
+from simulator.harness.measuring import peak_bytes
 
 __all__ = ["BankJob", "PlainConsortium", "PlainSums", "load_job", "run_bank", "run_job", "save_job"]
 

@@ -33,7 +33,7 @@ from protocol.halving import total_trees
 from protocol.messages import RunSettings, RunView
 from protocol.process import prepared_process
 from protocol.run_state import Phase
-from simulator.consortium import (
+from simulator.harness.processes import (
     LOOPBACK,
     AggregatorProcess,
     bank_files,
@@ -42,8 +42,8 @@ from simulator.consortium import (
     make_certificates,
     operator_files,
 )
-from simulator.tables import SimulatedTable
-from simulator.worker import BankJob, PlainSums, load_job, run_bank, run_job, save_job
+from simulator.harness.tables import SimulatedTable
+from simulator.harness.worker import BankJob, PlainSums, load_job, run_bank, run_job, save_job
 
 __all__ = ["check_data", "federate", "federate_saved", "load_params", "load_warm", "the_model", "train_consortium"]
 
