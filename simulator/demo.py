@@ -31,8 +31,8 @@ from bank_node.models.local_baseline import train_champion
 from features import load_contract, time_split
 from protocol.errors import ConfigError, LocalError
 from protocol.messages import RunView
-from simulator.airflow_rest import AirflowRest
-from simulator.airflow_stack import AirflowStack, stop_stack
+from simulator.airflow.rest import AirflowRest
+from simulator.airflow.stack import AirflowStack, stop_stack
 from simulator.datasets import contract_for, thins_out
 from simulator.harness.processes import (
     AggregatorProcess,

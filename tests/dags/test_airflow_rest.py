@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from simulator.airflow_rest import AirflowRest, AirflowRestError
+from simulator.airflow.rest import AirflowRest, AirflowRestError
 
 Handler = Callable[[httpx.Request], httpx.Response]
 

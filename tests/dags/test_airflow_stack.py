@@ -11,8 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from simulator import airflow_stack
-from simulator.airflow_stack import (
+from simulator.airflow import stack as airflow_stack
+from simulator.airflow.stack import (
     AirflowStack,
     AirflowStackError,
     free_port,

@@ -24,7 +24,7 @@ from typing import Final
 
 import psutil
 
-from simulator.airflow_rest import AirflowRest, AirflowRestError
+from simulator.airflow.rest import AirflowRest, AirflowRestError
 
 __all__ = ["LOOPBACK", "AirflowStack", "AirflowStackError", "free_port", "listening_addresses", "stop_stack"]
 
