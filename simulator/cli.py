@@ -263,8 +263,8 @@ def bench(
     data_only: Annotated[bool, typer.Option("--data-only", help="Measure windows and bins, no training.")] = False,
 ) -> None:
     """Measure training against pooled XGBoost, and windows and bins against pandas and Polars, as ratios."""
-    from simulator.bench import bench as run
-    from simulator.bench_features import bench_features
+    from simulator.benchmarks.training import bench as run
+    from simulator.benchmarks.windows import bench_features
 
     bench_features(data_rows, repeats=repeats, out=out)
     if not data_only:
@@ -274,7 +274,7 @@ def bench(
 @app.command("bench-risk")
 def bench_risk_(rows: int = 1_000_000, entities: int = 20_000, repeats: int = 3) -> None:
     """Measure the shared-risk step (tables and windows) against straightforward pandas and Polars, as ratios."""
-    from simulator.bench_risk import bench_risk
+    from simulator.benchmarks.risk import bench_risk
 
     found = bench_risk(rows, entities, repeats)
     screen.print(
@@ -293,7 +293,7 @@ def bench_scaling(
     most_rows: int = 800_000,
 ) -> None:
     """Plot how time grows with rows, banks, and ciphertexts at the node. Takes two minutes."""
-    from simulator.bench_scaling import scaling
+    from simulator.benchmarks.scaling import scaling
 
     scaling(out, most_banks=most_banks, most_rows=most_rows)
 
@@ -308,7 +308,7 @@ def bench_large_(
     layout: Annotated[str, typer.Option(help="packed or wide.")] = "packed",
 ) -> None:
     """Measure 13 banks with ten million generated payments, from payments to an encrypted model. Resumes by phase."""
-    from simulator.bench_large import bench_large
+    from simulator.benchmarks.large import bench_large
 
     bench_large(out, banks=banks, rows=rows, features=features, trees=trees, layout=layout)
 

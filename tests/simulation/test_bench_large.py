@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from protocol.errors import ConfigError
-from simulator.bench_large import _phase, bench_large
+from simulator.benchmarks.large import _phase, bench_large
 from simulator.harness.measuring import available_bytes, peak_bytes, processor_seconds
 from simulator.harness.worker import load_job
 

@@ -6,7 +6,7 @@ import pytest
 
 from bank_node.boosting import BoostingParameters
 from protocol.errors import ConfigError
-from simulator.bench import make_rows
+from simulator.benchmarks.training import make_rows
 from simulator.harness.training import federate
 
 PARAMS = BoostingParameters(n_estimators=4, max_depth=4, max_bin=32, histogram_layout="packed")

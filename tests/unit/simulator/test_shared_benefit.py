@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from features import load_contract
-from simulator.bench_risk import bench_risk
+from simulator.benchmarks.risk import bench_risk
 from simulator.generator import GeneratorSettings, generate
 from simulator.shared_benefit import (
     FEATURES,

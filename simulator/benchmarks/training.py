@@ -15,7 +15,7 @@ from rich.table import Table
 from bank_node.boosting import BoostingParameters
 from bank_node.models.local_baseline import xgboost_settings
 from bank_node.training.federated import BankRows
-from simulator.bench_kernels import SAME_WORK, kernel_seconds, xgboost_seconds
+from simulator.benchmarks.kernels import SAME_WORK, kernel_seconds, xgboost_seconds
 from simulator.harness.tables import SimulatedTable, auto_grid
 from simulator.harness.training import federate
 

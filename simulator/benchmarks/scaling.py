@@ -22,7 +22,7 @@ from protocol.field import MODULUS
 from protocol.he_parameters import HE_FINGERPRINT
 from protocol.layout import CHUNK_SLOTS, PAYLOAD_SLOTS
 from protocol.messages import Chunk, StepHeader
-from simulator.bench import make_rows
+from simulator.benchmarks.training import make_rows
 from simulator.harness.training import federate
 
 __all__ = ["scaling"]
