@@ -8,8 +8,7 @@ import pytest
 
 from features import load_contract
 from simulator.benchmarks.risk import bench_risk
-from simulator.generator import GeneratorSettings, generate
-from simulator.shared_benefit import (
+from simulator.experiments.shared_benefit import (
     FEATURES,
     compare,
     consortium_features,
@@ -18,6 +17,7 @@ from simulator.shared_benefit import (
     read_events,
     with_own_reports,
 )
+from simulator.generator import GeneratorSettings, generate
 
 CONTRACT = load_contract()
 
