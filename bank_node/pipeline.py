@@ -321,7 +321,7 @@ def personalise(
     until: dt.datetime | None = None,
     log: Log = logger.info,
 ) -> dict[str, Any]:
-    """Boost on from the consortium's model on the bank's own rows; keep what is better. See `bank_node.models.personal`."""
+    """Boost on from the consortium's model on the bank's own rows; keep what is better; `models.personal`."""
     from bank_node.boosting import BoostingParameters
     from bank_node.dataset.feature_tables import feature_rows
     from bank_node.models.personal import make_personal
@@ -342,7 +342,7 @@ def purge(
     reason: str = "",
     log: Log = logger.info,
 ) -> dict[str, Any]:
-    """Remove customers' rows, a period's, and what retention and waiting requests ask for; see `bank_node.data_governance.purge`."""
+    """Remove customers' rows, a period's, and what retention and waiting requests ask for."""
     from bank_node.data_governance.purge import purge_rows
     from features import load_contract
 

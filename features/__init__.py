@@ -15,7 +15,7 @@ __all__ = ["DataContract", "FeatureSpec", "extract_features", "labelled_rows", "
 
 def __getattr__(name: str) -> Any:
     if name in ("extract_features", "labelled_rows", "time_split"):
-        from features.engineering import feature_table as extraction
+        from features.engineering import feature_table
 
-        return getattr(extraction, name)
+        return getattr(feature_table, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,7 +1,7 @@
 """Set rules: whether a bank's payments as a whole look as they did. Counts by day in, findings out; stops nothing.
 
-Row rules say whether a row is right (`features.engineering.validation`); a feed may be made of right rows and be broken all the
-same: half of it missing, a column empty since Tuesday, no label for weeks, nothing new. Findings hold counts and
+Row rules say whether a row is right (`features.engineering.validation`); a feed may be made of right rows and be
+broken all the same: half of it missing, a column empty since Tuesday, no label for weeks, nothing new. Findings hold counts and
 shares, never a value of the data.
 """
 

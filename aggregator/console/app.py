@@ -45,7 +45,9 @@ def build_console(coordinator: Coordinator) -> FastAPI:
     """The ASGI application."""
     app = FastAPI(title="Crossbank consortium node", docs_url=None, redoc_url=None, openapi_url=None)
     templates = jinja2.Environment(
-        loader=jinja2.FunctionLoader(lambda n: resources.files("aggregator").joinpath("templates", n).read_text()),
+        loader=jinja2.FunctionLoader(
+            lambda n: resources.files("aggregator.console").joinpath("templates", n).read_text()
+        ),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
     )

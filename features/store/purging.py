@@ -1,4 +1,4 @@
-"""Taking customers or periods out of a bank's store for good. Knows no models and alerts: see `bank_node.data_governance.purge`.
+"""Taking customers or periods out of a bank's store for good. Knows no models and alerts.
 
 What is to be gone is written down first (hashes and days, `store/purged.json`), and only then taken out: a crash in
 between is made good by the next extraction, and rows that the bank's own files still hold stay out when these are read

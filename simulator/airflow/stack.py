@@ -231,7 +231,7 @@ class AirflowStack:
         """Returns the variables that make this Airflow private, small and quick."""
         interpreter = Path(sys.executable)
         # DAG files and tasks import Crossbank's packages; a checkout need not be installed for that.
-        root = str(Path(__file__).resolve().parent.parent)
+        root = str(Path(__file__).resolve().parents[2])
         python_path = os.pathsep.join(part for part in (root, os.environ.get("PYTHONPATH", "")) if part)
         no_proxy = ",".join(part for part in (os.environ.get("no_proxy", ""), LOOPBACK, "localhost") if part)
         return {

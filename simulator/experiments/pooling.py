@@ -1,7 +1,7 @@
 """Measures what pooling brings on generated payments: each bank alone against all together. Not part of `generate`.
 
-``python -m simulator.experiments.pooling 21 22`` prints the figures of docs/generator.md for these seeds. XGBoost itself
-trains, on all rows in one process, as nobody in a real consortium could.
+``python -m simulator.experiments.pooling 21 22`` prints the figures of docs/generator.md for these seeds. XGBoost
+itself trains, on all rows in one process, as nobody in a real consortium could.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """Measures what shared counterparty risk brings: models without it, with it, and with pooled features. Trains pooled.
 
-``python -m simulator.experiments.shared_benefit --seeds 41 42`` prints the figures of docs/benchmarks.md for generated payments,
-``--data DIR`` for card_payments with planted compromised merchants. Training is on all banks' rows by XGBoost itself,
+``python -m simulator.experiments.shared_benefit --seeds 41 42`` prints the figures of docs/benchmarks.md for generated
+payments, ``--data DIR`` for card_payments with planted compromised merchants. Training is on all banks' rows by XGBoost itself,
 as the federated model equals it; only the features differ.
 """
 
