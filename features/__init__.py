@@ -5,17 +5,20 @@ Extraction is loaded when it is first used: pandas takes 80 MB, and a bank in th
 
 from typing import TYPE_CHECKING, Any
 
-from features.contract.schema import DataContract, FeatureSpec, load_contract
+from features.contract.schema import DataContract, FeatureSpec
+from features.loading import load_contract
 
 if TYPE_CHECKING:
-    from features.engineering.feature_table import extract_features, labelled_rows, time_split
+    from features.engineering.feature_table import extract_features
+    from features.engineering.splits import labelled_rows, time_split
 
 __all__ = ["DataContract", "FeatureSpec", "extract_features", "labelled_rows", "load_contract", "time_split"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("extract_features", "labelled_rows", "time_split"):
-        from features.engineering import feature_table
+    from importlib import import_module
 
-        return getattr(feature_table, name)
+    lazy = {"extract_features": "feature_table", "labelled_rows": "splits", "time_split": "splits"}
+    if name in lazy:
+        return getattr(import_module(f"features.engineering.{lazy[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from features.contract.compatibility import changes, check_version, required_level
-from features.contract.schema import load_contract
 from features.errors import DataError
+from features.loading import load_contract
 
 __all__ = ["app", "main"]
 

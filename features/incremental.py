@@ -17,11 +17,11 @@ from features.contract.schema import DataContract
 from features.engineering.building import BLOCK_ROWS, build_days
 from features.errors import DataError, EmptyTableError
 from features.identifiers import IdentifierKey
-from features.ingestion.intake import Intake, Step, take_in, take_in_labels
+from features.ingestion.intake import Intake, take_in, take_in_labels
 from features.sources.engines import BankTable
 from features.store.label_source import LabelCounts, is_label_entry
 from features.store.merging import merge_days
-from features.store.partitions import FeatureStore
+from features.store.partitions import FeatureStore, Step
 from features.store.purging import Affected, affected, apply_purges, load_purged, save_purged
 
 if TYPE_CHECKING:

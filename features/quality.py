@@ -1,8 +1,8 @@
 """Set rules: whether a bank's payments as a whole look as they did. Counts by day in, findings out; stops nothing.
 
 Row rules say whether a row is right (`features.engineering.validation`); a feed may be made of right rows and be
-broken all the same: half of it missing, a column empty since Tuesday, no label for weeks, nothing new. Findings hold counts and
-shares, never a value of the data.
+broken all the same: half of it missing, a column empty since Tuesday, no label for weeks, nothing new. Findings hold
+counts and shares, never a value of the data.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,47 +11,14 @@ from datetime import date, timedelta
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from features.contract.sections import QualitySpec
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
 
     from features.contract.schema import DataContract
 
-__all__ = ["DayCounts", "Finding", "QualityReport", "QualitySpec", "daily_counts", "judge"]
-
-
-class QualitySpec(BaseModel):
-    """Limits of the set rules, and what the consortium may know: a section of the contract.
-
-    Attributes:
-        recent_days: the newest days, on which a bank is judged.
-        history_days: the days before them, with which they are compared; fewer than 7 there judge nothing.
-        volume_low, volume_high: a day's payments over the median of the same weekday in the history; outside is bad.
-        bad_days: most days of bad volume among the recent ones.
-        missing_rise: how far a column's share of missing values may be above the history's.
-        label_rate_high: largest share of frauds among settled payments of the recent days.
-        unlabelled_rise: how far the share of payments without a label may be above the history's, where settled.
-        stale_days: most days between the newest payment and the date that a run announces.
-        quarantined: largest share of rows that could not be read.
-        publish_counts: whether rows, labelled and quarantined rows are told to the consortium, as sums over all banks.
-        publish_drift: whether a bank's largest drift is told to the consortium's node.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    recent_days: int = Field(default=14, ge=1, le=90)
-    history_days: int = Field(default=56, ge=7, le=730)
-    volume_low: float = Field(default=0.4, ge=0, lt=1)
-    volume_high: float = Field(default=2.5, gt=1, le=1000)
-    bad_days: int = Field(default=3, ge=0, le=90)
-    missing_rise: float = Field(default=0.2, gt=0, le=1)
-    label_rate_high: float = Field(default=0.2, gt=0, le=1)
-    unlabelled_rise: float = Field(default=0.5, gt=0, le=1)
-    stale_days: int = Field(default=5, ge=0, le=365)
-    quarantined: float = Field(default=0.05, ge=0, le=1)
-    publish_counts: bool = False
-    publish_drift: bool = False
+__all__ = ["DayCounts", "Finding", "QualityReport", "daily_counts", "judge"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

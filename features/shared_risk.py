@@ -6,31 +6,22 @@ known, so a day's table is final when the day is over, and a row sees no label t
 tables up to day T - 1. Count-min sketch: Cormode and Muthukrishnan, J. Algorithms 55 (2005). See docs/shared-risk.md.
 """
 
-import hashlib
 import hmac
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from features.contract.sections import COLUMNS, MAX_DEPTH, SPANS, WINDOW_DAYS, EntityKind, SharedRiskSpec
 from features.errors import SharedRiskError
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
-    "ACCOUNT_FEATURES",
-    "COLUMNS",
-    "COUNTERPARTY_FEATURES",
-    "DEVICE_FEATURES",
-    "SHARED_FEATURES",
-    "WINDOW_DAYS",
-    "EntityKind",
     "Facts",
-    "SharedRiskSpec",
     "cells_of",
     "day_number",
     "day_tables",
@@ -51,16 +42,6 @@ Reader = Callable[["EntityKind", int, int], Ints]
 """Gives the consortium's tables of a kind: (kind, first day, days) to int64 (days, 4, depth, width); zeros before the
 first agreed day. Days are counted from 1970-01-01."""
 
-COLUMNS: Final = ("payments", "frauds", "customers", "banks")
-"""What a cell counts: payments made that day; reports that became known that day; and, over the 30 days up to and with
-that day, distinct customers who reported and banks that had a report."""
-
-WINDOW_DAYS: Final = 30
-"""The longest window, and the one over which customers and banks are distinct."""
-
-SPANS: Final = {"1d": 1, "7d": 7, "30d": WINDOW_DAYS}
-MAX_DEPTH: Final = 4
-"""SHA-256 gives four 64-bit words: one a row of the sketch."""
 
 FIELD_BITS: Final = 28
 """Two counts share a number of the secure sum: 56 bits, below half the field's 58."""
@@ -71,103 +52,8 @@ MAX_COUNT: Final = (1 << (FIELD_BITS - 7)) - 1
 _BLOCK_DAYS = 64
 _BLOCK_ENTITIES = 1 << 15
 
-COUNTERPARTY_FEATURES: Mapping[str, str] = {
-    f"shared_counterparty_{what}_{span}": words.format(days=f"{days} day{'s' if days > 1 else ''}")
-    for what, words in {
-        "payments": "Payments of all banks' customers to this counterparty in the {days} before the payment's day.",
-        "frauds": "Frauds with this counterparty that became known at any bank in the {days} before the payment's day.",
-        "risk": "Such frauds over such payments plus the contract's smoothing, {days} before the payment's day.",
-    }.items()
-    for span, days in SPANS.items()
-} | {
-    "shared_counterparty_customers_30d": "Customers of all banks who reported this counterparty in the 30 days before.",
-    "shared_counterparty_banks_30d": "Banks at which this counterparty was reported in the 30 days before.",
-}
-"""Of the payment's counterparty: a merchant, or the account that receives."""
-
-DEVICE_FEATURES: Mapping[str, str] = {
-    name.replace("counterparty", "device"): words.replace("to this counterparty", "from this device")
-    .replace("with this counterparty", "from this device")
-    .replace("this counterparty", "this device")
-    for name, words in COUNTERPARTY_FEATURES.items()
-}
-"""Of the device that a payment was made from, where the contract has the column and a kind for it."""
-
-ACCOUNT_FEATURES: Mapping[str, str] = {
-    "shared_account_frauds_7d": "Frauds paid to the customer's own account, known at any bank in the 7 days before.",
-    "shared_account_frauds_30d": "Frauds paid to the customer's own account, known at any bank in the 30 days before.",
-    "shared_account_banks_30d": "Banks at which the customer's own account was reported in the 30 days before.",
-}
-"""Of the paying account itself, looked up as a beneficiary: a mule's bank has no label of what came in."""
 
 _OWNERS = {"counterparty_id": "counterparty", "device_id": "device"}
-
-SHARED_FEATURES: Mapping[str, str] = {**COUNTERPARTY_FEATURES, **DEVICE_FEATURES, **ACCOUNT_FEATURES}
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class EntityKind(_Model):
-    """One kind of counterparty, or devices, and the size of its sketch.
-
-    Attributes:
-        column: where the entity's identifier is; payments without one are not counted.
-        channels: codes of the payments' channel that have such a counterparty.
-        width: cells of a row; an estimate is above the truth by the day's total over the width, on average.
-        depth: rows, each with its own hash; the smallest counts.
-    """
-
-    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
-    channels: Annotated[tuple[str, ...], Field(min_length=1)]
-    column: Literal["counterparty_id", "device_id"] = "counterparty_id"
-    width: int = Field(ge=1, le=1 << 20)
-    depth: int = Field(ge=1, le=MAX_DEPTH)
-
-
-class SharedRiskSpec(_Model):
-    """What the banks share about counterparties: a section of the contract, so of its fingerprint.
-
-    Attributes:
-        account_kind: the kind as which a customer's own account is looked up, or None.
-        history_days: how many days back a run asks for.
-        payments_below: a bank sends a cell with fewer payments in a day as 0. 1 sends all.
-        reports_below: features read no report of a counterparty that fewer customers reported in 30 days. 1 reads all.
-        smoothing: payments added to the divisor of a risk.
-    """
-
-    kinds: Annotated[tuple[EntityKind, ...], Field(min_length=1, max_length=8)]
-    account_kind: str | None = None
-    history_days: int = Field(default=800, ge=WINDOW_DAYS, le=3660)
-    payments_below: int = Field(default=1, ge=1, le=1000)
-    reports_below: int = Field(default=1, ge=1, le=1000)
-    smoothing: float = Field(default=20.0, gt=0, le=1e6, allow_inf_nan=False)
-
-    @model_validator(mode="after")
-    def _consistent(self) -> "SharedRiskSpec":
-        names = [kind.name for kind in self.kinds]
-        channels = [(kind.column, channel) for kind in self.kinds for channel in kind.channels]
-        if len(set(names)) < len(names) or len(set(channels)) < len(channels):
-            raise ValueError("a kind or a channel is there twice")
-        if self.account_kind is not None and self.account_kind not in names:
-            raise ValueError(f"account_kind names {self.account_kind}, which is not a kind")
-        if self.account_kind is not None and self.kind(self.account_kind).column != "counterparty_id":
-            raise ValueError(f"account_kind names {self.account_kind}, which is no kind of counterparties")
-        return self
-
-    def kind(self, name: str) -> EntityKind:
-        """The kind of that name."""
-        return next(kind for kind in self.kinds if kind.name == name)
-
-    @property
-    def sketch_digest(self) -> str:
-        """SHA-256, hex, of what the banks' tables depend on; tables of another digest can't be read."""
-        text = repr(
-            [(k.name, k.column, k.channels, k.width, k.depth) for k in self.kinds]
-            + [self.payments_below, WINDOW_DAYS, COLUMNS]
-        )
-        return hashlib.sha256(text.encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -69,7 +69,7 @@ def contract_for(path: Path, out: Path) -> Path | None:
     """
     if not thins_out(path):
         return None
-    contract = yaml.safe_load(resources.files("features").joinpath("contracts/payments_v1.yaml").read_bytes())
+    contract = yaml.safe_load(resources.files("features").joinpath("contract/packaged/payments_v1.yaml").read_bytes())
     contract["quality"]["volume_low"] = 0.0
     out.write_text(yaml.safe_dump(contract, sort_keys=False))
     return out

@@ -21,7 +21,8 @@ import numpy.typing as npt
 from bank_node.files import write_atomic, write_secret
 from bank_node.shared_risk.store import SharedStore
 from bank_node.training.federated import Consortium, Log, whatever_the_roster
-from features.shared_risk import FIELD_BITS, Facts, SharedRiskSpec, day_tables, pack, slots, unpack
+from features.contract.sections import SharedRiskSpec
+from features.shared_risk import FIELD_BITS, Facts, day_tables, pack, slots, unpack
 from protocol.errors import LocalError, ProtocolViolation
 from protocol.layout import PAYLOAD_SLOTS
 

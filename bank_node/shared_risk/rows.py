@@ -18,8 +18,9 @@ from bank_node.shared_risk.exchange import Exchanged, Period, exchange, key_id
 from bank_node.shared_risk.store import SharedStore
 from bank_node.training.federated import Consortium, Log
 from features import DataContract
+from features.contract.sections import SharedRiskSpec
 from features.identifiers import SHARED, IdentifierKey, load_key
-from features.shared_risk import Facts, SharedRiskSpec, Tokens, facts_of, shared_features, tokens_of
+from features.shared_risk import Facts, Tokens, facts_of, shared_features, tokens_of
 from features.store.partitions import FeatureStore
 from protocol.errors import LocalError
 

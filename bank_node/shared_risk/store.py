@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from bank_node.boosting.archive import ONE_READER
 from bank_node.files import write_atomic, write_secret
-from features.shared_risk import COLUMNS, EntityKind, SharedRiskSpec
+from features.contract.sections import COLUMNS, EntityKind, SharedRiskSpec
 from protocol.channel import read_secret_file
 from protocol.errors import LocalError
 

@@ -12,7 +12,8 @@ from zoneinfo import ZoneInfo
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, field_validator, model_validator
 
-from features.contract.schema import CANONICAL_COLUMNS, OPTIONAL_COLUMNS, DataContract, StrictLoader, places
+from features.contract.schema import CANONICAL_COLUMNS, OPTIONAL_COLUMNS, DataContract
+from features.contract.strict_yaml import StrictLoader, places
 from features.errors import MappingError
 
 __all__ = [

@@ -10,18 +10,13 @@ from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime
 from functools import cached_property
-from importlib import resources
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, field_validator, model_validator
 
 from features.contract.grid import Grid
+from features.contract.sections import DEVICE_FEATURES, SHARED_FEATURES, QualitySpec, SharedRiskSpec
 from features.contract.standards import COUNTRIES, MINOR_UNITS
-from features.errors import ContractError
-from features.quality import QualitySpec
-from features.shared_risk import DEVICE_FEATURES, SHARED_FEATURES, SharedRiskSpec
 
 __all__ = [
     "CANONICAL_COLUMNS",
@@ -30,7 +25,6 @@ __all__ = [
     "DataContract",
     "FeatureSpec",
     "LabelSpec",
-    "load_contract",
 ]
 
 CANONICAL_COLUMNS = {
@@ -54,8 +48,6 @@ OPTIONAL_COLUMNS = {"counterparty_country": "string", "device_id": "string"}
 STANDARD_VOCABULARIES = {"iso3166": COUNTRIES}
 """Code lists that a contract names instead of writing them out. Its fingerprint has the codes."""
 
-MAX_CONTRACT_BYTES = 1_000_000
-"""A contract is a few tens of kB; a file far above is a mistake, and YAML of that size takes minutes to parse."""
 
 _Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 _Text = Annotated[str, Field(min_length=1, max_length=2000)]
@@ -241,90 +233,7 @@ class DataContract(_Model):
         return () if vocabulary is None else self.vocabularies[vocabulary]
 
 
-def load_contract(path: Path | str | None = None) -> DataContract:
-    """Read a contract.
-
-    Args:
-        path: a YAML file; None is the packaged default, ``payments_v1.yaml``.
-
-    Raises:
-        ContractError: the file is missing or not YAML, has a key or a feature nobody knows, or contradicts itself.
-            The message names the file and each place in it; mend the file.
-    """
-    from features.engineering.catalogue import CATALOGUE
-
-    if path is None:
-        name = "payments_v1.yaml (packaged)"
-        text = resources.files("features").joinpath("contracts/payments_v1.yaml").read_bytes()
-    else:
-        name = str(path)
-        try:
-            text = Path(path).read_bytes()
-        except OSError as error:
-            raise ContractError(f"Contract {name} can't be read: {error.strerror or 'unreadable'}.") from error
-    if len(text) > MAX_CONTRACT_BYTES:
-        raise ContractError(f"Contract {name} is larger than {MAX_CONTRACT_BYTES} bytes.")
-    try:
-        raw = yaml.load(text, Loader=StrictLoader)  # noqa: S506  a SafeLoader that refuses duplicate keys
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" at line {mark.line + 1}" if mark is not None else ""
-        raise ContractError(f"Contract {name} is not valid YAML{where}: {_reason(error)}.") from error
-    if not isinstance(raw, dict):
-        raise ContractError(f"Contract {name} must be a mapping of keys to values at its top level.")
-    try:
-        contract = DataContract.model_validate(raw)
-    except ValidationError as error:
-        raise ContractError(f"Contract {name} is not valid. {places(error)}") from error
-    unknown = [feature for feature in contract.local_names if feature not in CATALOGUE]
-    if unknown:
-        raise ContractError(f"Contract {name} asks for features that are not in the catalogue: {', '.join(unknown)}.")
-    names = {column.name for column in contract.columns}
-    without = [feature for feature in contract.local_names if not CATALOGUE[feature].columns <= names]
-    if without:
-        raise ContractError(f"Contract {name} has no column for the features {', '.join(without)}.")
-    return contract
-
-
-class StrictLoader(yaml.SafeLoader):
-    """YAML's safe loader, refusing a key that is there twice and any alias (aliases can blow up in memory)."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.events.AliasEvent):
-            event = self.peek_event()
-            raise yaml.composer.ComposerError(None, None, "aliases are not allowed", event.start_mark)
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-        seen: set[str] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if not isinstance(key, str):
-                raise yaml.constructor.ConstructorError(None, None, "a key is not a word", key_node.start_mark)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key} is there twice", key_node.start_mark)
-            seen.add(key)
-        return super().construct_mapping(node, deep=deep)
-
-
 def _refuse_repeats(what: str, names: Iterable[str]) -> None:
     repeated = sorted(name for name, count in Counter(names).items() if count > 1)
     if repeated:
         raise ValueError(f"{what} {repeated[0]} is there twice")
-
-
-def _reason(error: BaseException) -> str:
-    return str(getattr(error, "problem", None) or type(error).__name__)
-
-
-def places(error: ValidationError) -> str:
-    """One sentence for each of the first ten faults: where in the contract, and what."""
-    faults = error.errors(include_url=False, include_input=False, include_context=False)
-    sentences = []
-    for fault in faults[:10]:
-        where = ".".join(str(part) for part in fault["loc"]) or "contract"
-        message = "unknown key" if fault["type"] == "extra_forbidden" else fault["msg"].removeprefix("Value error, ")
-        sentences.append(f"{where}: {message}.")
-    if len(faults) > 10:
-        sentences.append(f"And {len(faults) - 10} more.")
-    return " ".join(sentences)

@@ -14,9 +14,8 @@ from features.contract.schema import DataContract
 from features.engineering.feature_table import feature_table, needs_of, timed
 from features.engineering.windows import LONGEST_SPAN_US, Earlier, summarised
 from features.errors import DataError
-from features.ingestion.intake import Step
 from features.sources.files import engine, reading
-from features.store.partitions import FeatureStore, digest_of
+from features.store.partitions import FeatureStore, Step, digest_of
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir

@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from features.engineering.windows import MICROSECONDS_PER_SECOND, Aggregate, Measure
+from features.engineering.windows import Aggregate, Measure
+from features.sources.dialects import MICROSECONDS_PER_SECOND
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir

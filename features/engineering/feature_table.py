@@ -13,15 +13,16 @@ import pandas as pd
 
 from features.contract.schema import DataContract
 from features.engineering.catalogue import CATALOGUE
+from features.engineering.splits import naive_utc
 from features.engineering.validation import check_features, checked_events
 from features.engineering.windows import Aggregate, Earlier, with_aggregates
-from features.sources.engines import DUCKDB, Dialect
+from features.sources.dialects import DUCKDB, Dialect
 from features.sources.files import engine, find_source, reading
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
 
-__all__ = ["extract_features", "feature_table", "labelled_rows", "needs_of", "time_split", "timed"]
+__all__ = ["extract_features", "feature_table", "needs_of", "timed"]
 
 logger = logging.getLogger(__name__)
 
@@ -121,41 +122,12 @@ def timed(events: "ir.Table", contract: DataContract, dialect: Dialect = DUCKDB)
     return known.mutate(known_us=dialect.microseconds(known["settled_time"]))
 
 
-def labelled_rows(frame: pd.DataFrame, as_of: datetime) -> pd.DataFrame:
-    """The rows of a feature table whose label was known by ``as_of`` (UTC), in their order."""
-    known = frame["is_fraud"].notna() & (frame["label_time"] <= _naive_utc(as_of))
-    return frame[known]
-
-
-def time_split(frame: pd.DataFrame, train_until: datetime, gap_days: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Training rows before a time, and test rows from ``gap_days`` after it on.
-
-    Rows between the two are in neither: while they happened, the last training labels were not settled yet. Rows
-    without a label stay; see `labelled_rows`.
-
-    Args:
-        train_until: end of the training period, exclusive, UTC.
-        gap_days: the contract's ``label.delay_days``, 0 or more.
-    """
-    if gap_days < 0:
-        raise ValueError("gap_days must be 0 or more")
-    end = _naive_utc(train_until)
-    times = frame["event_time"]
-    return frame[times < end], frame[times >= end + pd.Timedelta(days=gap_days)]
-
-
 def _between(times: "ir.Value", since: datetime | None, until: datetime | None) -> "ir.Value":
     import ibis
 
     inside: ir.Value = ibis.literal(True)
     if since is not None:
-        inside = inside & (times >= _naive_utc(since).to_pydatetime())
+        inside = inside & (times >= naive_utc(since).to_pydatetime())
     if until is not None:
-        inside = inside & (times < _naive_utc(until).to_pydatetime())
+        inside = inside & (times < naive_utc(until).to_pydatetime())
     return inside
-
-
-def _naive_utc(moment: datetime) -> pd.Timestamp:
-    """A time without zone counts as UTC."""
-    stamp = pd.Timestamp(moment)
-    return stamp.tz_convert("UTC").tz_localize(None) if stamp.tzinfo is not None else stamp

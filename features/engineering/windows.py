@@ -19,12 +19,13 @@ from dataclasses import dataclass
 from functools import reduce
 from typing import TYPE_CHECKING, Any, Literal
 
+from features.sources.dialects import MICROSECONDS_PER_SECOND, Frames
+
 if TYPE_CHECKING:
     import ibis.expr.types as ir
 
-__all__ = ["SCOPES", "SPANS", "Aggregate", "Earlier", "Frames", "Measure", "Scope", "summarised", "with_aggregates"]
+__all__ = ["SCOPES", "SPANS", "Aggregate", "Earlier", "Measure", "Scope", "summarised", "with_aggregates"]
 
-MICROSECONDS_PER_SECOND = 1_000_000
 _HOUR = 3600 * MICROSECONDS_PER_SECOND
 
 SPANS: Mapping[str, int | None] = {"1h": _HOUR, "1d": 24 * _HOUR, "7d": 168 * _HOUR, "30d": 720 * _HOUR, "ever": None}
@@ -36,8 +37,6 @@ LONGEST_SPAN_US = max(span for span in SPANS.values() if span is not None)
 Measure = Literal["count", "sum", "max", "first_time", "last_time"]
 """``sum`` and ``max`` are of amounts in minor units; the times are in microseconds since 1970."""
 
-Frames = Literal["rows", "range"]
-"""How an engine is told a window: by numbers of rows that are columns of the table, or by a span of time."""
 
 ROW_KEY = ("payment_id", "direction")
 """What tells one event from another."""

@@ -22,18 +22,16 @@ from features.sources.engines import BankTable
 from features.sources.files import engine, source_files
 from features.sources.table_days import SourceItem, table_days
 from features.store.label_source import LABEL_FILE, PREFIX, is_label_entry, of_known_payments
-from features.store.partitions import FeatureStore, content_digest, digest_of
+from features.store.partitions import FeatureStore, Step, content_digest, digest_of
 from features.store.purging import Purged, load_purged, without_purged
 
 if TYPE_CHECKING:
     from ibis.backends.duckdb import Backend
 
-__all__ = ["Intake", "Step", "take_in", "take_in_labels"]
+__all__ = ["Intake", "take_in", "take_in_labels"]
 
 _FORMAT = 2
 """Grows when the same file would become other rows than before: then everything is taken in anew."""
-
-Step = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

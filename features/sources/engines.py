@@ -7,78 +7,24 @@ A configuration names where the table is and never a password: PostgreSQL's own 
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from features.engineering.windows import MICROSECONDS_PER_SECOND, Frames
 from features.errors import SourceError
+from features.sources.dialects import DIALECTS, Dialect
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
 
-__all__ = ["DIALECTS", "DUCKDB", "BankTable", "Dialect", "OpenTable", "open_table"]
+__all__ = ["BankTable", "OpenTable", "open_table"]
 
 logger = logging.getLogger(__name__)
 
 _TableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*){0,2}$", max_length=200)]
-
-
-def _microseconds(moment: "ir.Value") -> "ir.Value":
-    # Truncated first: the engine rounds to seconds, and up from half a second.
-    seconds = moment.truncate("s").epoch_seconds().cast("int64")
-    return seconds * MICROSECONDS_PER_SECOND + moment.microsecond().cast("int64")
-
-
-def _spark_microseconds(moment: "ir.Value") -> "ir.Value":
-    import ibis
-
-    # Ibis has no microsecond of a time on Spark: this is Spark's own function, by its name there.
-    @ibis.udf.scalar.builtin(signature=(("timestamp('UTC')",), "int64"))
-    def unix_micros(moment): ...  # type: ignore[no-untyped-def]
-
-    return unix_micros(moment.cast("timestamp('UTC')"))
-
-
-def _hash(text: "ir.Value") -> "ir.Value":
-    return text.hash()
-
-
-def _spark_hash(text: "ir.Value") -> "ir.Value":
-    import ibis
-
-    # Ibis' own hash has 32 bits on Spark.
-    @ibis.udf.scalar.builtin(signature=(("string",), "int64"))
-    def xxhash64(text): ...  # type: ignore[no-untyped-def]
-
-    return xxhash64(text)
-
-
-@dataclass(frozen=True, slots=True)
-class Dialect:
-    """What a feature expression must know of the engine it runs on.
-
-    Attributes:
-        frames: how a window is told; see `features.engineering.windows`.
-        microseconds: from a UTC timestamp to int64 microseconds since 1970.
-        text_hash: from a text to a 64-bit number; equal for equal texts on one engine, another on each.
-    """
-
-    name: str
-    frames: Frames
-    microseconds: Callable[["ir.Value"], "ir.Value"]
-    text_hash: Callable[["ir.Value"], "ir.Value"]
-
-
-DUCKDB = Dialect("duckdb", "rows", _microseconds, _hash)
-DIALECTS = {
-    "duckdb": DUCKDB,
-    "postgresql": Dialect("postgresql", "range", _microseconds, _hash),
-    "spark": Dialect("spark", "range", _spark_microseconds, _spark_hash),
-}
 
 
 class BankTable(BaseModel):

@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from features.identifiers import SHARED
-from features.ingestion.intake import Step
 from features.sources.files import engine
 from features.store.label_source import Verdicts, load_verdicts
-from features.store.partitions import FeatureStore, content_digest, digest_of
+from features.store.partitions import FeatureStore, Step, content_digest, digest_of
 
 if TYPE_CHECKING:
     import pyarrow

@@ -19,7 +19,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
@@ -34,6 +34,10 @@ if TYPE_CHECKING:
 __all__ = ["FeatureStore", "content_digest", "digest_of"]
 
 _MARK = b"crossbank"
+
+
+Step = Callable[[str], None]
+"""Told the name of each change of the store before it is made; a test ends the process there."""
 
 
 @dataclass(frozen=True, slots=True)

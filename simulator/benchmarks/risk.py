@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from features.shared_risk import SPANS, EntityKind, Facts, day_tables, tokens_of, windows
+from features.contract.sections import SPANS, EntityKind
+from features.shared_risk import Facts, day_tables, tokens_of, windows
 
 __all__ = ["bench_risk"]
 

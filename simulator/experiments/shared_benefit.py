@@ -1,8 +1,8 @@
 """Measures what shared counterparty risk brings: models without it, with it, and with pooled features. Trains pooled.
 
 ``python -m simulator.experiments.shared_benefit --seeds 41 42`` prints the figures of docs/benchmarks.md for generated
-payments, ``--data DIR`` for card_payments with planted compromised merchants. Training is on all banks' rows by XGBoost itself,
-as the federated model equals it; only the features differ.
+payments, ``--data DIR`` for card_payments with planted compromised merchants. Training is on all banks' rows by
+XGBoost itself, as the federated model equals it; only the features differ.
 """
 
 import argparse
@@ -20,19 +20,9 @@ import xgboost
 from bank_node.evaluation.metrics import rank_metrics
 from features import extract_features, load_contract, time_split
 from features.contract.schema import DataContract, FeatureSpec
+from features.contract.sections import ACCOUNT_FEATURES, COUNTERPARTY_FEATURES, EntityKind, SharedRiskSpec
 from features.engineering.catalogue import CATALOGUE
-from features.shared_risk import (
-    ACCOUNT_FEATURES,
-    COUNTERPARTY_FEATURES,
-    EntityKind,
-    Facts,
-    SharedRiskSpec,
-    day_number,
-    day_tables,
-    facts_of,
-    shared_features,
-    tokens_of,
-)
+from features.shared_risk import Facts, day_number, day_tables, facts_of, shared_features, tokens_of
 from protocol.errors import ConfigError
 from simulator.generator import GeneratorSettings, generate
 

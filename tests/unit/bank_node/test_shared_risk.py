@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from bank_node.shared_risk.exchange import Exchanged, Period, agreed_key, exchange, key_id, relayed_tables
 from bank_node.shared_risk.store import SharedStore
-from features.shared_risk import EntityKind, Facts, SharedRiskSpec, day_tables, tokens_of
+from features.contract.sections import EntityKind, SharedRiskSpec
+from features.shared_risk import Facts, day_tables, tokens_of
 from protocol.errors import LocalError, ProtocolViolation
 from tests.unit.boosting.lockstep import run_banks
 

@@ -17,7 +17,9 @@ from features.contract.standards import MINOR_UNITS, category_of
 from features.engineering.catalogue import CATALOGUE
 from features.errors import ContractError
 
-RAW: dict[str, Any] = yaml.safe_load(resources.files("features").joinpath("contracts/payments_v1.yaml").read_text())
+RAW: dict[str, Any] = yaml.safe_load(
+    resources.files("features").joinpath("contract/packaged/payments_v1.yaml").read_text()
+)
 OLD = DataContract.model_validate(RAW)
 UNUSED = next(name for name in CATALOGUE if name not in OLD.feature_names)
 

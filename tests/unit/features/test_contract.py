@@ -12,11 +12,11 @@ from pydantic import ValidationError
 
 import features
 from features import DataContract, load_contract
+from features.contract.sections import SHARED_FEATURES
 from features.engineering.catalogue import CATALOGUE
 from features.errors import ContractError, DataError
-from features.shared_risk import SHARED_FEATURES
 
-TEXT = resources.files("features").joinpath("contracts/payments_v1.yaml").read_text(encoding="utf-8")
+TEXT = resources.files("features").joinpath("contract/packaged/payments_v1.yaml").read_text(encoding="utf-8")
 RAW: dict[str, Any] = yaml.safe_load(TEXT)
 
 Path_ = tuple[str | int, ...]

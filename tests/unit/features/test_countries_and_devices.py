@@ -22,7 +22,9 @@ from features.shared_risk import day_number, day_tables, facts_of, shared_featur
 from features.store.partitions import FeatureStore
 from tests.unit.features.payments import frame, payment, written
 
-RAW: dict[str, Any] = yaml.safe_load(resources.files("features").joinpath("contracts/payments_v1.yaml").read_text())
+RAW: dict[str, Any] = yaml.safe_load(
+    resources.files("features").joinpath("contract/packaged/payments_v1.yaml").read_text()
+)
 CONTRACT = load_contract()
 KEY, SHARED_KEY = (IdentifierKey(bytes([number]) * KEY_BYTES) for number in (1, 2))
 COUNTRY_FEATURE = {

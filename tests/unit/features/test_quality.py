@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 
 from features import load_contract
-from features.quality import DayCounts, QualitySpec, daily_counts, judge
+from features.contract.sections import QualitySpec
+from features.quality import DayCounts, daily_counts, judge
 
 SPEC = QualitySpec()
 BEGIN = date(2026, 1, 5)

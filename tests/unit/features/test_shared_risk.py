@@ -8,15 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from features.contract.sections import SHARED_FEATURES, WINDOW_DAYS, EntityKind, SharedRiskSpec
 from features.errors import SharedRiskError
 from features.shared_risk import (
     FIELD_BITS,
     MAX_COUNT,
-    SHARED_FEATURES,
-    WINDOW_DAYS,
-    EntityKind,
     Facts,
-    SharedRiskSpec,
     cells_of,
     day_tables,
     day_tables_naive,
