@@ -8,7 +8,7 @@ import datetime as dt
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from time import perf_counter
@@ -17,6 +17,7 @@ from typing import Any
 import pandas as pd
 
 from bank_node.config import BankConfig, load_config
+from bank_node.consortium import Log
 from bank_node.files import write_atomic
 from bank_node.plan import RunPlan
 from protocol.errors import LocalError, QualityGateClosed
@@ -25,8 +26,6 @@ from protocol.run_state import TERMINAL, Phase
 __all__ = ["evaluate", "extract", "gate", "open_run", "personalise", "purge", "register", "score", "train"]
 
 logger = logging.getLogger(__name__)
-
-Log = Callable[[str], None]
 
 
 def extract(config_path: Path | str, *, log: Log = logger.info) -> dict[str, Any]:
@@ -135,12 +134,12 @@ def gate(config_path: Path | str, run_id: str, *, log: Log = logger.info) -> dic
 
 def train(config_path: Path | str, run_id: str, *, log: Log = logger.info) -> dict[str, Any]:
     """Join a run, exchange keys, agree on bins and train the consortium's model."""
-    from bank_node.data_governance.purge import note_trained_on
     from bank_node.data_governance.quality_report import told_of_bins
     from bank_node.dataset.run_contract import contract_for_run
     from bank_node.dataset.run_rows import HeldRows, held_rows
     from bank_node.dataset.shards import dask_client, shards_on
-    from bank_node.dataset.splits import released_model
+    from bank_node.models.lineage import note_trained_on
+    from bank_node.models.registry import released_model
     from bank_node.shared_risk.rows import share_risk
     from bank_node.training.federated import Beginning
     from bank_node.training.tuning import train_or_tune, tuned_parameters
@@ -218,7 +217,7 @@ def evaluate(config_path: Path | str, run_id: str, *, log: Log = logger.info) ->
     from bank_node.dataset.run_rows import held_rows
     from bank_node.evaluation.metrics import rank_metrics
     from bank_node.models.local_baseline import margins_of, train_champion
-    from bank_node.training.federated import evaluate_model
+    from bank_node.training.release import evaluate_model
     from bank_node.training.tuning import tuned_parameters
     from features import load_contract
 
@@ -262,7 +261,7 @@ def evaluate(config_path: Path | str, run_id: str, *, log: Log = logger.info) ->
 
 def register(config_path: Path | str, run_id: str, *, log: Log = logger.info) -> dict[str, Any]:
     """Vote for the model and, once all banks have, put it into the bank's registry as the current one."""
-    from bank_node.training.federated import vote
+    from bank_node.training.release import vote
 
     config = load_config(Path(config_path))
     session = _session(config, run_id, log)

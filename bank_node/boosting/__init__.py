@@ -7,7 +7,6 @@ The public surface is what `__all__` lists. A bank runs `global_bins`, `bin_rows
 from bank_node.boosting.binning import (
     BinnedRows,
     Cuts,
-    SecureSum,
     bin_rows,
     cuts_from_bytes,
     cuts_to_bytes,
@@ -32,6 +31,7 @@ from bank_node.boosting.trees import (
     trees_to_bytes,
 )
 from bank_node.boosting.warm_up import warm_up
+from bank_node.consortium import SecureSum
 
 __all__ = [
     "BinnedRows",

@@ -7,7 +7,7 @@ for each category number instead, up to the largest that any bank has.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,12 +18,12 @@ from bank_node.boosting.errors import BoostingError, RowError, SumError
 from bank_node.boosting.gradients import WEIGHT_BITS, estimate_base_score
 from bank_node.boosting.kernels import kernel
 from bank_node.boosting.parameters import MAX_BINS, BoostingParameters
+from bank_node.consortium import SecureSum
 
 __all__ = [
     "BINNING_TOTALS",
     "BinnedRows",
     "Cuts",
-    "SecureSum",
     "agreed_bins",
     "bin_counts",
     "bin_rows",
@@ -37,8 +37,6 @@ __all__ = [
     "quantile_cuts",
 ]
 
-SecureSum = Callable[[str, npt.NDArray[np.int64]], npt.NDArray[np.int64]]
-"""`secure_sum(step, vector)`: the sum of all banks' int64 vectors of that step; the identity for one bank."""
 
 _LARGEST = np.finfo(np.float32).max
 BINNING_TOTALS = 4

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from bank_node.boosting.binning import BinnedRows, Cuts, SecureSum, check_labels, check_weights
+from bank_node.boosting.binning import BinnedRows, Cuts, check_labels, check_weights
 from bank_node.boosting.errors import BoostingError, RowError, SumError
 from bank_node.boosting.gradients import BITS_OF_SUM, WEIGHT_BITS, base_margin, fraction_bits
 from bank_node.boosting.histogram import SlotLayout
@@ -34,6 +34,7 @@ from bank_node.boosting.splitting import Splits, find_splits
 from bank_node.boosting.stopping import Judge, judged, kept_trees, stops
 from bank_node.boosting.structure import Propose, grow_proposed, sum_leaves
 from bank_node.boosting.trees import Tree
+from bank_node.consortium import SecureSum
 from protocol.layout import PAYLOAD_SLOTS
 
 __all__ = ["OnRound", "grow_trees", "local_rows", "train_trees"]

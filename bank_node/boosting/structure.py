@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from bank_node.boosting.binning import Cuts, SecureSum
+from bank_node.boosting.binning import Cuts
 from bank_node.boosting.errors import SumError
 from bank_node.boosting.histogram import SlotLayout
 from bank_node.boosting.local_rows import NodeSplits, RowStore, TreePlan
@@ -19,6 +19,7 @@ from bank_node.boosting.nodes import GrowingTree
 from bank_node.boosting.parameters import BoostingParameters
 from bank_node.boosting.split_rules import SplitRules
 from bank_node.boosting.trees import Tree
+from bank_node.consortium import SecureSum
 
 __all__ = ["Propose", "ProposedSplit", "code_length", "decode", "encode", "grow_proposed", "sum_leaves"]
 

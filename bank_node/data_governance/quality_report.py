@@ -5,7 +5,7 @@ One report for each newest day, in ``work_dir/quality``; the last one decides at
 
 import datetime as dt
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import jinja2
@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from bank_node.boosting import grid_counts
 from bank_node.config import BankConfig
+from bank_node.consortium import SecureSum
 from bank_node.data_governance.drift import drift_of, split_counts
 from bank_node.files import write_atomic
 from features import DataContract
@@ -24,7 +25,6 @@ from features.store.partitions import FeatureStore
 __all__ = ["assess", "plot", "render", "told_of_bins", "write_report"]
 
 Ints = npt.NDArray[np.int64]
-SecureSum = Callable[[str, Ints], Ints]
 
 RECENT_DAYS = 28
 """A bank's newest training rows, compared with its earlier ones for drift."""

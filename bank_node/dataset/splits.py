@@ -14,11 +14,10 @@ import pandas as pd
 from bank_node.boosting import row_keys
 from bank_node.boosting.binning import check_weights
 from bank_node.boosting.errors import RowError
+from bank_node.boosting.row_files import BankRows
 from bank_node.config import BankConfig
 from bank_node.dataset.feature_tables import identifier_keys
-from bank_node.models.registry import find_model
 from bank_node.plan import RunPlan
-from bank_node.training.federated import BankRows
 from features import DataContract, time_split
 from features.identifiers import hashed
 from protocol.errors import ConfigError, LocalError
@@ -29,7 +28,6 @@ __all__ = [
     "check_split",
     "columns_of",
     "labels_of",
-    "released_model",
     "split_block",
     "weigher",
 ]
@@ -155,26 +153,6 @@ def weigher(
             raise ConfigError(f"{where}: weights must lie between 0 and 2**20") from error
 
     return weigh
-
-
-def released_model(config: BankConfig, sha256: str) -> bytes:
-    """The model that a run goes on from, from the bank's registry; nothing where it goes on from none.
-
-    Args:
-        sha256: the run's ``warm_start``, may be empty.
-
-    Raises:
-        LocalError: the registry has no model of that digest.
-    """
-    if not sha256:
-        return b""
-    found = find_model(config, sha256)
-    if found is not None:
-        return found.read_bytes()
-    raise LocalError(
-        f"the run goes on from model {sha256[:12]}, which bank {config.bank_id} does not have: put the released file "
-        f"into {config.registry} (its SHA-256 must be {sha256}), then train again"
-    )
 
 
 def _table_of_weights(config: BankConfig, path: Path, column: str) -> pd.Series:

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from bank_node.boosting import SecureSum, Tree, add_trees, logistic_losses
+from bank_node.boosting import Tree, add_trees, logistic_losses
+from bank_node.consortium import SecureSum
 
 __all__ = ["VALIDATION_CELLS", "ValidationJudge", "average_precision"]
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bank_node.boosting import SecureSum
+from bank_node.consortium import SecureSum
 
 __all__ = ["SCORE_CELLS", "RankingMetrics", "metrics_from_counts", "rank_metrics", "secure_metrics"]
 

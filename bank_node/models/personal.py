@@ -16,15 +16,15 @@ import pandas as pd
 import xgboost
 
 from bank_node.boosting import BoostingParameters
+from bank_node.boosting.row_files import BankRows
 from bank_node.config import BankConfig
-from bank_node.data_governance.purge import PERSONAL, note_trained_on, seen_until
 from bank_node.dataset.splits import labels_of
 from bank_node.evaluation.metrics import RankingMetrics, rank_metrics
 from bank_node.files import write_atomic
+from bank_node.models.lineage import PERSONAL, note_trained_on, seen_until
 from bank_node.models.local_baseline import margins_of, train_champion
 from bank_node.models.registry import find_model
 from bank_node.models.scoring import load_model
-from bank_node.training.federated import BankRows
 from features import DataContract, time_split
 from protocol.errors import LocalError
 

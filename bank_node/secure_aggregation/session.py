@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from bank_node.consortium import Log
 from bank_node.secure_aggregation.cipher_pool import CipherPool
 from bank_node.secure_aggregation.consistency import check_reports, check_statements
 from bank_node.secure_aggregation.key_exchange import (
@@ -73,8 +74,6 @@ _ORDER: list[Phase] = [p for p in Phase if p is not Phase.ABORTED]
 _FIRST_POLL, _LONGEST_POLL = 0.01, 2.0
 #: Chunks masked at a time while they are being sent.
 _BLOCK = 16
-
-Log = Callable[[str], None]
 
 
 def _pauses() -> Iterator[float]:

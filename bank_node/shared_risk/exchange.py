@@ -18,9 +18,9 @@ from time import perf_counter
 import numpy as np
 import numpy.typing as npt
 
+from bank_node.consortium import Consortium, Log, whatever_the_roster
 from bank_node.files import write_atomic, write_secret
 from bank_node.shared_risk.store import SharedStore
-from bank_node.training.federated import Consortium, Log, whatever_the_roster
 from features.contract.sections import SharedRiskSpec
 from features.shared_risk import FIELD_BITS, Facts, day_tables, pack, slots, unpack
 from protocol.errors import LocalError, ProtocolViolation
@@ -31,7 +31,6 @@ __all__ = ["Exchanged", "Period", "exchange"]
 logger = logging.getLogger(__name__)
 
 Ints = npt.NDArray[np.int64]
-SecureSum = Callable[[str, Ints], Ints]
 FactsFor = Callable[[bytes], Mapping[str, Facts]]
 """A bank's facts by kind, once it has the link key."""
 

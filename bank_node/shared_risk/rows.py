@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 
 from bank_node.config import BankConfig
+from bank_node.consortium import Consortium, Log
 from bank_node.files import write_atomic
 from bank_node.shared_risk.exchange import Exchanged, Period, exchange, key_id
 from bank_node.shared_risk.store import SharedStore
-from bank_node.training.federated import Consortium, Log
 from features import DataContract
 from features.contract.sections import SharedRiskSpec
 from features.identifiers import SHARED, IdentifierKey, load_key

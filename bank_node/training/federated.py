@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -37,72 +36,25 @@ from bank_node.boosting.local_rows import RowStore
 from bank_node.boosting.row_files import BankRows
 from bank_node.boosting.stopping import Judge
 from bank_node.boosting.structure import Propose, code_length
+from bank_node.consortium import Consortium, Log, whatever_the_roster
 from bank_node.evaluation.early_stopping import ValidationJudge
-from bank_node.evaluation.metrics import RankingMetrics, rank_metrics, secure_metrics
 from bank_node.files import write_atomic
 from bank_node.training.checkpoint import TreeFile
-from protocol.errors import LocalError, RosterChanged
+from protocol.errors import LocalError
 from protocol.field import HALF
 from protocol.run_state import Phase
 
 __all__ = [
     "BankRows",
     "Beginning",
-    "Consortium",
     "FederatedModel",
-    "Log",
-    "evaluate_model",
     "train_model",
-    "vote",
-    "whatever_the_roster",
 ]
 
 logger = logging.getLogger(__name__)
 
 Floats = npt.NDArray[np.float32]
-Log = Callable[[str], None]
 Counts = npt.NDArray[np.int64]
-T = TypeVar("T")
-
-
-class Consortium(Protocol):
-    """What training needs of the other banks."""
-
-    @property
-    def bank(self) -> str:
-        """Our id."""
-        ...
-
-    @property
-    def members(self) -> tuple[str, ...]:
-        """The banks that are in the run now, in an order that all have alike."""
-        ...
-
-    def secure_sum(
-        self, step: str, vector: npt.NDArray[np.int64], *, bound: int | None = None
-    ) -> npt.NDArray[np.int64]:
-        """The exact sum over all banks; raises `RosterChanged` when a bank was dropped."""
-        ...
-
-    def commit(self, name: str, digest: str) -> None:
-        """Note that everything up to here is agreed: a point to go on from."""
-        ...
-
-    def rewind(self, name: str) -> None:
-        """Go back to such a point, to repeat what came after it."""
-        ...
-
-    def adopt_roster(self) -> None:
-        """Take the smaller roster after a `RosterChanged`."""
-        ...
-
-    def report(self, phase: Phase, digest: str, *, metrics_json: str = "", detail: str = "") -> None:
-        """Say that a phase ended with this digest; returns when all banks agree."""
-        ...
-
-    def reported(self, phase: Phase) -> bool:
-        """Whether all banks have ended a phase alike."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -354,39 +306,3 @@ def _read_warm(params: BoostingParameters, warm: bytes, feature_names: Sequence[
     if set(found.categorical_features) != set(params.categorical_features):
         raise LocalError(f"model {params.warm_start[:12]} has other categorical features than this run")
     return found
-
-
-def whatever_the_roster(consortium: Consortium, work: Callable[[], T], log: Log) -> T:
-    """Do `work`; when a bank is dropped meanwhile, again with the banks that are left."""
-    while True:
-        try:
-            return work()
-        except RosterChanged as change:
-            log(f"{change}; repeating what was under way")
-            consortium.adopt_roster()
-
-
-def evaluate_model(
-    model: FederatedModel, rows: BankRows, alert_budget: float, consortium: Consortium, log: Log
-) -> tuple[RankingMetrics, RankingMetrics]:
-    """The consortium's metrics by secure sum, and this bank's own, on rows not trained on."""
-    margins = model.margins(rows.columns)
-    own = rank_metrics(rows.labels, margins, alert_budget)
-
-    def judge() -> RankingMetrics:
-        consortium.rewind("model")
-        everyone = secure_metrics(rows.labels, margins, alert_budget, consortium.secure_sum)
-        published = json.dumps(everyone.to_mapping(), sort_keys=True)
-        digest = hashlib.sha256(published.encode()).hexdigest()
-        consortium.commit("eval", digest)
-        if not consortium.reported(Phase.EVALUATING):
-            consortium.report(Phase.EVALUATING, digest, metrics_json=published)
-        return everyone
-
-    return whatever_the_roster(consortium, judge, log), own
-
-
-def vote(consortium: Consortium, model_sha256: str, log: Log) -> None:
-    """Vote for the model; returns once every bank has, and the run is released."""
-    if not consortium.reported(Phase.VOTING):
-        whatever_the_roster(consortium, lambda: consortium.report(Phase.VOTING, model_sha256), log)

@@ -12,10 +12,11 @@ import numpy as np
 import numpy.typing as npt
 import xgboost
 
-from bank_node.boosting import BinnedRows, BoostingParameters, Cuts, SecureSum, Tree, add_tree, bin_rows
+from bank_node.boosting import BinnedRows, BoostingParameters, Cuts, Tree, add_tree, bin_rows
 from bank_node.boosting.sampling import Keys, sample_rows
 from bank_node.boosting.structure import ProposedSplit, code_length, encode
-from bank_node.models.local_baseline import xgboost_settings
+from bank_node.boosting.xgboost_settings import xgboost_settings
+from bank_node.consortium import SecureSum
 from protocol.errors import LocalError
 
 __all__ = ["Proposer", "agree_on_proposers", "structure_of", "whose_turn"]

@@ -17,18 +17,12 @@ import numpy.typing as npt
 
 from bank_node.boosting import BoostingParameters, RowError
 from bank_node.boosting.dask_rows import DaskShards
+from bank_node.boosting.row_files import BankRows
+from bank_node.consortium import Consortium, Log, whatever_the_roster
 from bank_node.evaluation.early_stopping import ValidationJudge
 from bank_node.files import write_atomic
 from bank_node.plan import TuningPlan
-from bank_node.training.federated import (
-    BankRows,
-    Beginning,
-    Consortium,
-    FederatedModel,
-    Log,
-    train_model,
-    whatever_the_roster,
-)
+from bank_node.training.federated import Beginning, FederatedModel, train_model
 from protocol.errors import LocalError
 from protocol.halving import sets_at_rungs
 from protocol.run_state import Phase

@@ -20,8 +20,8 @@ from rich.console import Console
 from rich.table import Table
 
 from bank_node.boosting import BoostingParameters
+from bank_node.boosting.row_files import BankRows
 from bank_node.files import write_atomic
-from bank_node.training.federated import BankRows
 from features import DataContract, extract_features, load_contract
 from protocol.errors import ConfigError
 from protocol.messages import RunView

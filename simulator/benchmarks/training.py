@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.table import Table
 
 from bank_node.boosting import BoostingParameters
-from bank_node.models.local_baseline import xgboost_settings
-from bank_node.training.federated import BankRows
+from bank_node.boosting.row_files import BankRows
+from bank_node.boosting.xgboost_settings import xgboost_settings
 from simulator.benchmarks.kernels import SAME_WORK, kernel_seconds, xgboost_seconds
 from simulator.harness.tables import SimulatedTable, auto_grid
 from simulator.harness.training import federate

@@ -10,8 +10,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from bank_node.boosting import row_keys
+from bank_node.boosting.row_files import BankRows
 from bank_node.boosting.sampling import sample_rows
-from bank_node.training.federated import BankRows
 from protocol.errors import ConfigError
 from protocol.layout import PAYLOAD_SLOTS
 

@@ -20,12 +20,12 @@ from aggregator.config import AggregatorConfig
 from aggregator.operator.client import OperatorClient
 from aggregator.server import AggregatorServer
 from bank_node.boosting import BoostingParameters
+from bank_node.boosting.row_files import BankRows
 from bank_node.evaluation.metrics import rank_metrics
 from bank_node.files import write_atomic
 from bank_node.models.local_baseline import margins_of, train_champion
 from bank_node.plan import RunPlan, TuningPlan
 from bank_node.training.checkpoint import TreeFile
-from bank_node.training.federated import BankRows
 from bank_node.training.tuning import STATE, OnScore
 from protocol.documents import read_mapping
 from protocol.errors import ConfigError, CrossbankError, LocalError, RunAborted

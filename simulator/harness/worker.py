@@ -14,13 +14,14 @@ import numpy.typing as npt
 
 from bank_node.boosting import BoostingParameters, warm_up
 from bank_node.boosting.dask_rows import DaskShards
-from bank_node.boosting.row_files import write_rows
+from bank_node.boosting.row_files import BankRows, write_rows
 from bank_node.config import AggregatorAddress, ShardsConfig
+from bank_node.consortium import Consortium
 from bank_node.dataset.shards import open_shards
 from bank_node.files import write_atomic
 from bank_node.plan import RunPlan, TuningPlan
 from bank_node.secure_aggregation.session import RunSession
-from bank_node.training.federated import BankRows, Consortium, evaluate_model, vote
+from bank_node.training.release import evaluate_model, vote
 from bank_node.training.tuning import OnScore, train_or_tune
 from bank_node.transport.client import BankClient
 from bank_node.transport.identity import Identity

@@ -9,7 +9,7 @@ import numpy as np
 import xgboost
 
 from bank_node.boosting import BoostingParameters
-from bank_node.training.federated import BankRows
+from bank_node.boosting.row_files import BankRows
 from simulator.harness.tables import SimulatedTable, auto_grid
 from simulator.harness.training import federate
 from tests.benchmarks.peer_rows import held_out, settings, site_rows

@@ -13,14 +13,15 @@ import yaml
 
 from bank_node import pipeline
 from bank_node.boosting import read_booster, row_keys
+from bank_node.boosting.row_files import BankRows
 from bank_node.config import ShardsConfig, load_config
 from bank_node.dataset.feature_tables import feature_blocks, feature_rows
 from bank_node.dataset.run_rows import held_rows
-from bank_node.dataset.splits import columns_of, labels_of, released_model, split_block, weigher
+from bank_node.dataset.splits import columns_of, labels_of, split_block, weigher
+from bank_node.models.registry import released_model
 from bank_node.plan import RunPlan, TuningPlan
 from bank_node.secure_aggregation.ledger_audit import verify_run
 from bank_node.secure_aggregation.session import RunSession
-from bank_node.training.federated import BankRows
 from bank_node.training.tuning import STATE
 from features import load_contract
 from protocol.errors import ConfigError, LocalError

@@ -19,9 +19,9 @@ from typing import Any
 
 from aggregator.operator.client import OperatorClient
 from bank_node.boosting import BoostingParameters
+from bank_node.boosting.row_files import BankRows
 from bank_node.plan import RunPlan
 from bank_node.secure_aggregation.ledger import read_records
-from bank_node.training.federated import BankRows
 from protocol.errors import AggregatorUnreachable
 from protocol.messages import RunSettings, RunView
 from protocol.run_state import TERMINAL, Phase

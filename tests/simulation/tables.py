@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from bank_node.training.federated import BankRows
+from bank_node.boosting.row_files import BankRows
 from simulator.harness.tables import SimulatedTable, auto_grid
 
 __all__ = ["cut", "rows_and_labels", "small_table"]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from bank_node.boosting import BoostingParameters, read_booster, row_keys
-from bank_node.training.federated import BankRows
+from bank_node.boosting.row_files import BankRows
 from protocol.errors import ConfigError
 from simulator.harness.tables import SimulatedTable, auto_grid
 from simulator.harness.training import check_data, federate, load_warm, train_consortium

@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 
 from bank_node.boosting import BoostingParameters, read_booster
+from bank_node.boosting.row_files import BankRows
 from bank_node.plan import RunPlan, TuningPlan
 from bank_node.training.checkpoint import TreeFile
-from bank_node.training.federated import BankRows
 from bank_node.training.tuning import STATE, tune_model, tuned_parameters
 from protocol.errors import ConfigError, LocalError
 from protocol.halving import sets_at_rungs, total_trees

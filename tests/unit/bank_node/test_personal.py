@@ -15,11 +15,11 @@ import yaml
 
 from bank_node import pipeline
 from bank_node.boosting import BoostingParameters
+from bank_node.boosting.row_files import BankRows
 from bank_node.config import BankConfig, load_config
-from bank_node.data_governance.purge import note_trained_on
+from bank_node.models.lineage import note_trained_on
 from bank_node.models.local_baseline import margins_of, train_champion
 from bank_node.models.personal import make_personal, personal_model, refine
-from bank_node.training.federated import BankRows
 from features import load_contract
 from protocol.errors import LocalError
 from simulator.generator import GeneratorSettings, generate

@@ -16,8 +16,9 @@ import yaml
 
 from bank_node import pipeline
 from bank_node.config import BankConfig, load_config
-from bank_node.data_governance.purge import note_trained_on, purge_rows, seen_until
+from bank_node.data_governance.purge import purge_rows
 from bank_node.dataset.feature_tables import feature_rows
+from bank_node.models.lineage import note_trained_on, seen_until
 from features import load_contract
 from features.errors import DataError
 from features.identifiers import create_key, hashed, load_key

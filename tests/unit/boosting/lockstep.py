@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from bank_node.boosting import SecureSum
+from bank_node.consortium import SecureSum
 from protocol.field import MODULUS, decode_signed, encode_signed
 
 T = TypeVar("T")

@@ -11,7 +11,7 @@ from bank_node.boosting import BoostingParameters, Tree, sigmoid
 from bank_node.boosting.gradients import base_margin
 from bank_node.boosting.sampling import FeatureSampler
 from bank_node.boosting.trees import leaf_of_rows
-from bank_node.models.local_baseline import feature_types, rate_schedule, xgboost_settings
+from bank_node.boosting.xgboost_settings import feature_types, rate_schedule, xgboost_settings
 from tests.unit.boosting.samples import Trained, names
 
 Objective = Callable[[np.ndarray, xgboost.DMatrix], tuple[np.ndarray, np.ndarray]]

@@ -9,13 +9,13 @@ from bank_node.boosting import (
     BinnedRows,
     BoostingParameters,
     Cuts,
-    SecureSum,
     Tree,
     bin_rows,
     export_booster,
     global_bins,
     train_trees,
 )
+from bank_node.consortium import SecureSum
 
 
 def alone(step: str, vector: np.ndarray) -> np.ndarray:

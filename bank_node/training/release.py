@@ -1,0 +1,38 @@
+"""The ends of a run: what the model is worth on rows not trained on, and the vote for it. Trains nothing."""
+
+import hashlib
+import json
+
+from bank_node.boosting.row_files import BankRows
+from bank_node.consortium import Consortium, Log, whatever_the_roster
+from bank_node.evaluation.metrics import RankingMetrics, rank_metrics, secure_metrics
+from bank_node.training.federated import FederatedModel
+from protocol.run_state import Phase
+
+__all__ = ["evaluate_model", "vote"]
+
+
+def evaluate_model(
+    model: FederatedModel, rows: BankRows, alert_budget: float, consortium: Consortium, log: Log
+) -> tuple[RankingMetrics, RankingMetrics]:
+    """The consortium's metrics by secure sum, and this bank's own, on rows not trained on."""
+    margins = model.margins(rows.columns)
+    own = rank_metrics(rows.labels, margins, alert_budget)
+
+    def judge() -> RankingMetrics:
+        consortium.rewind("model")
+        everyone = secure_metrics(rows.labels, margins, alert_budget, consortium.secure_sum)
+        published = json.dumps(everyone.to_mapping(), sort_keys=True)
+        digest = hashlib.sha256(published.encode()).hexdigest()
+        consortium.commit("eval", digest)
+        if not consortium.reported(Phase.EVALUATING):
+            consortium.report(Phase.EVALUATING, digest, metrics_json=published)
+        return everyone
+
+    return whatever_the_roster(consortium, judge, log), own
+
+
+def vote(consortium: Consortium, model_sha256: str, log: Log) -> None:
+    """Vote for the model; returns once every bank has, and the run is released."""
+    if not consortium.reported(Phase.VOTING):
+        whatever_the_roster(consortium, lambda: consortium.report(Phase.VOTING, model_sha256), log)
