@@ -15,8 +15,8 @@ from features.sources.engines import BankTable
 from simulator.datasets import load_dataset
 from tests.engines.conftest import Put
 from tests.outside_data import SHARED, needs
+from tests.unit.features.engineering.test_point_in_time import EVERYTHING, assert_equals_oracle
 from tests.unit.features.payments import START, frame, payment, written
-from tests.unit.features.test_point_in_time import EVERYTHING, assert_equals_oracle
 
 CONTRACT = load_contract()
 OUTSIDE = [pytest.param(name, marks=needs(name)) for name in ("card_payments", "account_transfers")]

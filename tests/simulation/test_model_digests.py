@@ -17,8 +17,8 @@ import pytest
 from bank_node.boosting import BoostingParameters
 from simulator.harness.training import federate
 from tests.simulation.tables import cut, rows_and_labels
-from tests.unit.boosting.samples import train
-from tests.unit.boosting.test_feature_exactness import FEATURES, KEYS, LABELS, ROWS, WEIGHTS
+from tests.unit.bank_node.boosting.samples import train
+from tests.unit.bank_node.boosting.test_feature_exactness import FEATURES, KEYS, LABELS, ROWS, WEIGHTS
 
 VECTORS = Path(__file__).parents[1] / "vectors" / "model_digests.json"
 HELD: dict[str, str] = json.loads(VECTORS.read_text()) if VECTORS.exists() else {}

@@ -27,8 +27,8 @@ from features.errors import DataError, EmptyTableError, SourceError
 from features.identifiers import IdentifierKey, hashed
 from features.incremental import Extraction, extract_days, read_features
 from features.store.partitions import FeatureStore
+from tests.unit.features.engineering.test_point_in_time import EVERYTHING
 from tests.unit.features.payments import START, frame, good_frame, payment, written
-from tests.unit.features.test_point_in_time import EVERYTHING
 
 KEY = IdentifierKey(bytes(range(32)))
 PLAIN = identity_mapping(EVERYTHING)

@@ -16,8 +16,8 @@ from bank_node.boosting import (
 )
 from bank_node.boosting.sampling import FeatureSampler, row_keys, sample_rows, sample_rows_naive
 from bank_node.boosting.trees import trees_from_bytes, trees_to_bytes
-from tests.unit.boosting.lockstep import run_banks
-from tests.unit.boosting.samples import alone, make_mixed_rows, names, train
+from tests.unit.bank_node.boosting.lockstep import run_banks
+from tests.unit.bank_node.boosting.samples import alone, make_mixed_rows, names, train
 
 N = 400
 ROWS, LABELS = make_mixed_rows(N, seed=1, categories=9)

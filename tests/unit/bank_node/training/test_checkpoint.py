@@ -8,7 +8,7 @@ import pytest
 from bank_node.boosting import trees_to_bytes
 from bank_node.training.checkpoint import TreeFile
 from protocol.errors import LocalError
-from tests.unit.boosting.test_lockstep import POOLED
+from tests.unit.bank_node.boosting.test_lockstep import POOLED
 
 
 def _written(path: Path) -> bytes:

@@ -28,8 +28,8 @@ from bank_node.boosting.gradients import base_margin
 from bank_node.boosting.nodes import GrowingTree
 from bank_node.boosting.trees import leaf_of_rows_naive, predict_margin_naive
 from protocol.layout import PAYLOAD_SLOTS
-from tests.unit.boosting.lockstep import run_banks
-from tests.unit.boosting.samples import alone, grids, make_mixed_rows, make_rows, names, train
+from tests.unit.bank_node.boosting.lockstep import run_banks
+from tests.unit.bank_node.boosting.samples import alone, grids, make_mixed_rows, make_rows, names, train
 
 PARAMS = BoostingParameters(n_estimators=4, max_depth=4, max_bin=16, min_child_weight=0.5, scale_pos_weight=3.0)
 ROWS, LABELS = make_rows(240, missing=0.15)

@@ -14,7 +14,7 @@ from bank_node.boosting.gradients import base_margin
 from bank_node.boosting.structure import ProposedSplit, code_length, decode, encode
 from bank_node.training.proposing import Proposer, agree_on_proposers, structure_of, whose_turn
 from protocol.errors import LocalError
-from tests.unit.boosting.samples import Trained, alone, make_rows, train
+from tests.unit.bank_node.boosting.samples import Trained, alone, make_rows, train
 
 N_BINS = np.array([4, 1, 255, 2], dtype=np.int64)
 

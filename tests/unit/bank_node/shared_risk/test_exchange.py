@@ -14,7 +14,7 @@ from bank_node.shared_risk.store import SharedStore
 from features.contract.sections import EntityKind, SharedRiskSpec
 from features.shared_risk import Facts, day_tables, tokens_of
 from protocol.errors import LocalError, ProtocolViolation
-from tests.unit.boosting.lockstep import run_banks
+from tests.unit.bank_node.boosting.lockstep import run_banks
 
 SPEC = SharedRiskSpec(
     kinds=(EntityKind(name="merchant", channels=("card",), width=50, depth=2),), payments_below=1, history_days=60

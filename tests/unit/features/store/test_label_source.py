@@ -19,8 +19,8 @@ from features.identifiers import KEY_BYTES, IdentifierKey
 from features.incremental import Extraction, extract_days, purge_days, read_features
 from features.store.label_source import LabelCounts
 from features.store.partitions import FeatureStore
+from tests.unit.features.engineering.test_point_in_time import EVERYTHING
 from tests.unit.features.payments import START, frame, payment, written
-from tests.unit.features.test_point_in_time import EVERYTHING
 
 KEY = IdentifierKey(bytes(range(KEY_BYTES)))
 

@@ -12,7 +12,7 @@ from bank_node.boosting.gradients import base_margin
 from bank_node.boosting.sampling import FeatureSampler
 from bank_node.boosting.trees import leaf_of_rows
 from bank_node.boosting.xgboost_settings import feature_types, rate_schedule, xgboost_settings
-from tests.unit.boosting.samples import Trained, names
+from tests.unit.bank_node.boosting.samples import Trained, names
 
 Objective = Callable[[np.ndarray, xgboost.DMatrix], tuple[np.ndarray, np.ndarray]]
 

@@ -17,8 +17,8 @@ from bank_node.boosting import (
     sigmoid,
 )
 from bank_node.boosting.sampling import row_keys, sample_rows
-from tests.unit.boosting.parity import ARITHMETIC, masked_objective, node_by_node, pooled, same_trees
-from tests.unit.boosting.samples import make_mixed_rows, make_rows, names, train
+from tests.unit.bank_node.boosting.parity import ARITHMETIC, masked_objective, node_by_node, pooled, same_trees
+from tests.unit.bank_node.boosting.samples import make_mixed_rows, make_rows, names, train
 
 CASES = {
     "missing values": ({"missing": 0.15}, {}),

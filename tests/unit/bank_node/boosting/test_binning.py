@@ -16,8 +16,8 @@ from bank_node.boosting import (
     grid_counts,
 )
 from bank_node.boosting.binning import BINNING_TOTALS, bin_rows_naive, quantile_cuts
-from tests.unit.boosting.lockstep import run_banks
-from tests.unit.boosting.samples import alone, grids, make_rows
+from tests.unit.bank_node.boosting.lockstep import run_banks
+from tests.unit.bank_node.boosting.samples import alone, grids, make_rows
 
 
 def test_hand_case() -> None:

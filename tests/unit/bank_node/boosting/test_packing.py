@@ -29,7 +29,7 @@ from bank_node.boosting.packing import (
 )
 from protocol.field import HALF
 from simulator.harness.tables import auto_grid
-from tests.unit.boosting.lockstep import run_banks
+from tests.unit.bank_node.boosting.lockstep import run_banks
 
 
 def _gradients(rng: np.random.Generator, rows: int, bits: int) -> np.ndarray:

@@ -16,8 +16,8 @@ from features.identifiers import IdentifierKey
 from features.incremental import Extraction, extract_days
 from features.ingestion.profile import draft_mapping
 from features.store.partitions import FeatureStore
+from tests.unit.features.ingestion.test_dirty_data import pacs
 from tests.unit.features.payments import good_frame, written
-from tests.unit.features.test_dirty_data import pacs
 
 CONTRACT = load_contract()
 
