@@ -1,1 +1,1 @@
-
+"""The operator's pages. They show, and change nothing."""

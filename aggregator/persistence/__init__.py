@@ -1,1 +1,1 @@
-
+"""What the node keeps: runs, sums, audit log. Decides nothing."""

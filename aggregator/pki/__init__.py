@@ -1,1 +1,1 @@
-
+"""The consortium's certificate authority, kept apart from the node. Serves nothing."""

@@ -1,1 +1,1 @@
-
+"""Runs, steps and who takes part: the node's decisions. No sockets."""

@@ -1,1 +1,1 @@
-
+"""The secure sum of one run: keys, masks, MAC, signatures, ledger and its auditor. Sees no rows."""

@@ -1,1 +1,1 @@
-
+"""The day store: partitions, verdicts, newest versions, removal. Makes no feature."""

@@ -1,1 +1,1 @@
-
+"""Speed and memory, as ratios in one run. Asserts nothing."""

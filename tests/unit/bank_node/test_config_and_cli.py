@@ -73,7 +73,7 @@ def test_a_spark_table_s_folder_is_relative_too_and_an_address_is_not(bank: Path
     [
         ({"bank": "x"}, "bank: Extra inputs are not permitted"),
         ({"bank_id": "a/b"}, "bank_id"),
-        ({"aggregator": {}}, "aggregator.pki.ca: Field required"),
+        ({"aggregator": {}}, "aggregator.ca: Field required"),
         ({"events": {"engine": "oracle", "table": "t"}}, "alder.yaml: events.engine: Input should be"),
         ({"events": {"engine": "postgresql", "table": "t"}}, "alder.yaml: events: Value error, PostgreSQL needs"),
         ({"events": {"engine": "spark", "table": "t; drop"}}, "alder.yaml: events.table: String should match"),

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from simulator import bench_features as bench
+from simulator.benchmarks import windows as bench
 
 
 def test_the_three_ways_give_the_same_values(tmp_path: Path) -> None:
