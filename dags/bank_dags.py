@@ -1,4 +1,7 @@
-"""The DAGs of each bank in CROSSBANK_BANKS_DIR: features, training, scoring, purge. Wiring only."""
+"""The DAGs of each bank in CROSSBANK_BANKS_DIR: features, training, scoring, purge. Wiring only.
+
+A bank's config that can't be used makes no DAG here; it is the import error of `bank_config_faults.py`.
+"""
 
 from __future__ import annotations
 
@@ -84,6 +87,6 @@ Removes for good what the bank's `retention_days` and the files in `work_dir/pur
 DAG: Airflow would keep them.
 """
 
-for _bank_id, _config_path in settings.bank_configs().items():
+for _bank_id, _config_path in settings.bank_configs().paths.items():
     for _dag in make_bank_dags(_bank_id, _config_path, settings.daily_schedule(), settings.paused()):
         globals()[_dag.dag_id] = _dag

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -158,3 +159,33 @@ def test_a_real_airflow_runs_a_dag_on_the_loopback_only(stack: AirflowStack) -> 
         pids = stack.pids()
     assert set(pids) == {"api-server", "scheduler", "dag-processor", "triggerer"}
     assert not any(psutil.pid_exists(pid) for pid in pids.values())
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_a_real_airflow_keeps_the_other_banks_dags_when_one_config_is_wrong(tmp_path: Path) -> None:
+    banks, dags = tmp_path / "banks", Path(__file__).resolve().parents[2] / "dags"
+    banks.mkdir()
+    node = '{address: "127.0.0.1:9", ca: ca.pem, certificate: c.pem, key: k.key}'
+    (banks / "alpha.yaml").write_text(f"bank_id: alpha\nevents: e\nwork_dir: w\naggregator: {node}\n")
+    (banks / "beta.yaml").write_text("bank_id: [beta\n")
+    (banks / "mapping.yaml").write_text("confirmed: true\n")
+    env = {"CROSSBANK_BANKS_DIR": str(banks), "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "2"}
+    stack = AirflowStack(tmp_path / "home", dags, env=env)
+    with stack, stack.rest() as rest:
+
+        def until(done: Callable[[], bool]) -> None:
+            end = time.monotonic() + 90
+            while not done():
+                assert time.monotonic() < end, (rest.dag_ids(), rest.import_errors())
+                time.sleep(1)
+
+        # Not wait_for_dags, which gives up at an import error.
+        until(lambda: bool(rest.import_errors()) and len(rest.dag_ids()) == 4)
+        ((where, text),) = rest.import_errors().items()
+        assert where.endswith("bank_config_faults.py") and "beta.yaml is not valid YAML" in text
+        rest.unpause("bank_alpha_purge")
+        run_id = rest.trigger("bank_alpha_purge")
+        assert rest.state("bank_alpha_purge", run_id) in ("queued", "running"), "a stale DAG can't be triggered"
+        (banks / "beta.yaml").write_text((banks / "alpha.yaml").read_text().replace("alpha", "beta"))
+        until(lambda: len(rest.dag_ids()) == 8 and not rest.import_errors())

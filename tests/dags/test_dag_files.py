@@ -126,7 +126,7 @@ def test_parsing_imports_nothing_heavy(banks_dir: Path, operator_config: Path, t
 def test_no_environment_means_no_dags(monkeypatch: pytest.MonkeyPatch) -> None:
     from dags import settings
 
-    assert settings.bank_configs({}) == {}
+    assert settings.bank_configs({}).paths == {}
     assert settings.consortium_config({}) is None
     assert settings.paused({}) is None
 
@@ -134,29 +134,85 @@ def test_no_environment_means_no_dags(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("content", "text"),
     [
-        ("events: x\n", "needs a bank_id"),
-        ("bank_id: 'a b'\n", "needs a bank_id"),
-        ("- 1\n", "must hold a mapping"),
-        ("bank_id: [secret\n", "not valid YAML at line"),
+        (b"events: x\n", "needs a bank_id"),
+        (b"", "needs a bank_id"),
+        (b"bank_id: 'a b'\n", "needs a bank_id"),
+        (b"bank_id: " + b"a" * 65, "needs a bank_id"),
+        (b"bank_id: [secret\n", "not valid YAML at line"),
+        (b"bank_id: alpha\nevents: \xff secret\n", "not valid YAML"),
+        (b"bank_id: alpha\nsince: 2026-02-30\n", "not valid YAML"),
+        (b"[" * 3000, "not valid YAML"),
     ],
 )
-def test_a_wrong_bank_config_names_the_file_and_not_its_content(tmp_path: Path, content: str, text: str) -> None:
-    from dags.settings import SettingsError, bank_configs
+def test_a_wrong_bank_config_is_named_without_its_content_and_takes_no_other_away(
+    tmp_path: Path, write_bank: Callable[..., Path], content: bytes, text: str
+) -> None:
+    from dags.settings import bank_configs
 
-    (tmp_path / "x.yaml").write_text(content)
-    with pytest.raises(SettingsError, match=text) as caught:
-        bank_configs({"CROSSBANK_BANKS_DIR": str(tmp_path)})
-    assert "x.yaml" in str(caught.value)
-    assert "secret" not in str(caught.value)
+    (tmp_path / "x.yml").write_bytes(content)
+    good = write_bank(tmp_path, "alpha")
+    found = bank_configs({"CROSSBANK_BANKS_DIR": str(tmp_path)})
+    assert found.paths == {"alpha": str(good)} and found.others == ()
+    (fault,) = found.faults
+    assert text in fault and "x.yml" in fault and "secret" not in fault
 
 
-def test_two_configs_of_one_bank_are_refused(tmp_path: Path, write_bank: Callable[..., Path]) -> None:
-    from dags.settings import SettingsError, bank_configs
+def test_files_that_are_no_bank_s_are_told_apart(tmp_path: Path, write_bank: Callable[..., Path]) -> None:
+    from dags.settings import bank_configs
+
+    write_bank(tmp_path, "alpha")
+    (tmp_path / "mapping.yaml").write_text("confirmed: true\ncolumns: {}\n")
+    (tmp_path / "list.yaml").write_text("- 1\n")
+    (tmp_path / "operator.yaml").write_text("aggregator: {}\nrun: {}\n")
+    (tmp_path / "notes.txt").write_text("bank_id: x\n")
+    found = bank_configs({"CROSSBANK_BANKS_DIR": str(tmp_path)})
+    assert list(found.paths) == ["alpha"] and found.faults == ()
+    assert found.others == ("list.yaml", "mapping.yaml", "operator.yaml")
+
+
+def test_two_configs_of_one_bank_are_refused_and_others_stay(tmp_path: Path, write_bank: Callable[..., Path]) -> None:
+    from dags.settings import bank_configs
 
     write_bank(tmp_path, "alpha", "one")
     write_bank(tmp_path, "alpha", "two")
-    with pytest.raises(SettingsError, match=r"one\.yaml and .*two\.yaml both have the bank_id alpha"):
-        bank_configs({"CROSSBANK_BANKS_DIR": str(tmp_path)})
+    write_bank(tmp_path, "beta")
+    found = bank_configs({"CROSSBANK_BANKS_DIR": str(tmp_path)})
+    assert list(found.paths) == ["beta"]
+    (fault,) = found.faults
+    assert "one.yaml and" in fault and "two.yaml all have the bank_id alpha" in fault
+
+
+def test_what_names_a_bank_here_names_one_on_the_wire(tmp_path: Path) -> None:
+    from dags.settings import bank_configs
+    from protocol.errors import ProtocolViolation
+    from protocol.messages import check_id
+
+    for bank_id in ("a", "a-b_c.9", "9a", "-a", ".a", "a b", "a/b", "a\n", "", "a" * 64, "a" * 65, "\u00e4"):
+        (tmp_path / "x.yaml").write_text(json.dumps({"bank_id": bank_id}))
+        try:
+            known = check_id("bank id", bank_id) == bank_id
+        except ProtocolViolation:
+            known = False
+        assert bool(bank_configs({"CROSSBANK_BANKS_DIR": str(tmp_path)}).paths) is known, bank_id
+
+
+def test_a_wrong_config_is_an_import_error_of_its_own_and_the_other_banks_keep_their_dags(
+    banks_dir: Path, operator_config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By Airflow's own parse of the folder. A file with an import error loses its DAGs: it must not be theirs."""
+    monkeypatch.setenv("CROSSBANK_BANKS_DIR", str(banks_dir))
+    monkeypatch.setenv("CROSSBANK_CONSORTIUM_CONFIG", str(operator_config))
+    (banks_dir / "broken.yaml").write_text("bank_id: [secret\n")
+    (banks_dir / "mapping.yaml").write_text("confirmed: true\n")
+    from airflow.dag_processing.dagbag import DagBag
+
+    bag = DagBag(dag_folder=str(DAGS))
+    assert {name for name in bag.dags if name.startswith("bank_")} == {
+        f"bank_{bank}_{dag}" for bank in ("alpha", "beta") for dag in ("features", "training", "scoring", "purge")
+    }
+    ((path, text),) = bag.import_errors.items()
+    assert Path(path).name == "bank_config_faults.py"
+    assert "broken.yaml is not valid YAML" in text and "secret" not in text and "mapping.yaml" not in text
 
 
 def test_a_missing_folder_and_a_wrong_word_are_named(tmp_path: Path) -> None:
