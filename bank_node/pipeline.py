@@ -22,6 +22,7 @@ from bank_node.files import write_atomic
 from bank_node.plan import RunPlan
 from protocol.errors import LocalError, QualityGateClosed
 from protocol.run_state import TERMINAL, Phase
+from protocol.steps import Point
 
 __all__ = ["evaluate", "extract", "gate", "open_run", "personalise", "purge", "register", "score", "train"]
 
@@ -171,7 +172,7 @@ def train(config_path: Path | str, run_id: str, *, log: Log = logger.info) -> di
         unit, words = (shared.next_unit, shared.words) if shared else (0, "")
         rows = held.training.part()
         beginning = Beginning(
-            anchor=shared.anchor if shared else "keys",
+            anchor=shared.anchor if shared else Point.keys().text,
             unit=unit,
             on_bins=lambda ours, total: told_of_bins(
                 config, contract, held.times, rows.columns, ours, total, session.secure_sum, unit, run_id, words

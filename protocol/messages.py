@@ -19,6 +19,7 @@ from protocol.limits import (
     MIN_CIPHERTEXT_BYTES,
 )
 from protocol.run_state import Phase
+from protocol.steps import Step
 
 __all__ = [
     "Chunk",
@@ -34,11 +35,9 @@ __all__ = [
     "StepHeader",
     "SumHead",
     "check_id",
-    "step_unit",
 ]
 
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*\Z")
-_STEP: Final = re.compile(r"[a-z]+(/[a-z0-9]+){0,3}\Z")
 _HEX64: Final = re.compile(r"[0-9a-f]{64}\Z")
 
 
@@ -47,11 +46,6 @@ def check_id(kind: str, value: str) -> str:
     if not 0 < len(value) <= MAX_ID_CHARS or not _ID.match(value):
         raise ProtocolViolation(f"a {kind} must be 1 to {MAX_ID_CHARS} letters, digits, '_', '.' or '-'")
     return value
-
-
-def step_unit(step: str) -> str:
-    """The unit that a step belongs to, ``phase/round``: what is repeated as a whole when a bank drops out."""
-    return "/".join(step.split("/")[:2])
 
 
 def _check_digest(kind: str, value: str, *, empty: bool = False) -> None:
@@ -270,8 +264,7 @@ class StepHeader:
     def __post_init__(self) -> None:
         check_id("run id", self.run_id)
         check_id("bank id", self.bank)
-        if len(self.step) > MAX_ID_CHARS or not _STEP.match(self.step):
-            raise ProtocolViolation("a step must look like phase/round/index")
+        Step.parse(self.step)
         _check_attempt(self.attempt)
         if not 1 <= self.chunks <= MAX_CHUNKS_PER_STEP:
             raise ProtocolViolation(f"step {self.step}: 1 to {MAX_CHUNKS_PER_STEP} chunks, not {self.chunks}")

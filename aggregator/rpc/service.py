@@ -11,7 +11,7 @@ from google.protobuf.message import Message
 from aggregator.persistence.sum_files import FinishedSum
 from aggregator.rpc.access import AccessControl
 from aggregator.runs.coordinator import Coordinator
-from aggregator.runs.steps import Step
+from aggregator.runs.steps import StepSum
 from protocol import codec
 from protocol import crossbank_pb2 as pb
 from protocol import crossbank_pb2_grpc as rpc
@@ -210,7 +210,7 @@ class ConsortiumService(rpc.ConsortiumServicer):
 
         yield from _guarded_stream(context, work())
 
-    def _answer(self, header: StepHeader, step: Step, context: grpc.ServicerContext) -> Iterator[pb.SumReply]:
+    def _answer(self, header: StepHeader, step: StepSum, context: grpc.ServicerContext) -> Iterator[pb.SumReply]:
         answer = self._wait(header, step, context)
         if answer is None:
             yield pb.SumReply(head=pb.SumHead(pending=True, attempt=header.attempt))
@@ -220,7 +220,7 @@ class ConsortiumService(rpc.ConsortiumServicer):
         for batch in codec.batches_to_pb(chunks):
             yield pb.SumReply(batch=batch)
 
-    def _wait(self, header: StepHeader, step: Step, context: grpc.ServicerContext) -> FinishedSum | None:
+    def _wait(self, header: StepHeader, step: StepSum, context: grpc.ServicerContext) -> FinishedSum | None:
         give_up = time.monotonic() + MAX_WAIT_SECONDS
         answer = None
         while answer is None and context.is_active() and time.monotonic() < give_up:

@@ -15,7 +15,7 @@ from aggregator.aggregation.ciphertext_sum import PublicContext
 from aggregator.persistence.store import EventRow, KeyRow, MemberRow, ReportRow, Store
 from aggregator.persistence.sum_files import FinishedSum, SumFiles
 from aggregator.runs.run import Run, load_run, run_row
-from aggregator.runs.steps import Step, step_rank
+from aggregator.runs.steps import StepSum
 from protocol.codec import announcement_to_pb, bundle_to_pb, report_to_pb
 from protocol.errors import LocalError, ProtocolViolation, RosterChanged, RunAborted, SubmissionRefused
 from protocol.he_parameters import HE_FINGERPRINT
@@ -31,14 +31,11 @@ from protocol.messages import (
     RunSettings,
     RunView,
     StepHeader,
-    step_unit,
 )
 from protocol.run_state import TERMINAL, Phase, RunEventKind, next_phase
+from protocol.steps import STEP_PHASES, Step
 
-__all__ = ["STEP_PREFIX", "Coordinator", "Run"]
-
-#: Which step-name prefix belongs to which phase.
-STEP_PREFIX = {Phase.BINNING: "bins", Phase.TRAINING: "train", Phase.EVALUATING: "eval"}
+__all__ = ["Coordinator", "Run"]
 
 
 class Coordinator:
@@ -191,7 +188,7 @@ class Coordinator:
 
     # -- secure sums ------------------------------------------------------------------------------------------
 
-    def begin_step(self, header: StepHeader) -> Step:
+    def begin_step(self, header: StepHeader) -> StepSum:
         """Open, or find, the step that a bank is about to upload for.
 
         Raises:
@@ -210,7 +207,7 @@ class Coordinator:
             known.open_for(header)
             return known
 
-    def finished_step(self, header: StepHeader) -> Step:
+    def finished_step(self, header: StepHeader) -> StepSum:
         """The step of a bank that has sent everything, or comes back for a sum it may have missed.
 
         Raises:
@@ -225,7 +222,7 @@ class Coordinator:
                 raise RosterChanged(f"run {run.run_id} is at attempt {run.attempt}, not {header.attempt}")
             raise SubmissionRefused(f"run {run.run_id}, step {header.step}: bank {header.bank} has not uploaded yet")
 
-    def add_chunks(self, header: StepHeader, step: Step, chunks: Sequence[Chunk]) -> None:
+    def add_chunks(self, header: StepHeader, step: StepSum, chunks: Sequence[Chunk]) -> None:
         """Add ciphertexts; anything that is not one is refused, noted and changes nothing."""
         try:
             step.add(header.bank, chunks)
@@ -236,7 +233,7 @@ class Coordinator:
             self._on_refusal(header.run_id, header.bank, f"step {header.step}, {error}")
             raise SubmissionRefused(f"run {header.run_id}, step {header.step}, {error}") from error
 
-    def finish_upload(self, header: StepHeader, step: Step) -> None:
+    def finish_upload(self, header: StepHeader, step: StepSum) -> None:
         """A bank has sent all its chunks; when it is the last of the roster, the sum is made, kept and released."""
         missing = step.missing_chunks(header.bank)
         if missing:
@@ -259,18 +256,18 @@ class Coordinator:
                 return
             step.release(answer)
             run.bytes_received += step.bytes_received
-            parts = header.step.split("/")
-            if parts[0] == "train" and len(parts) > 1 and parts[1].isdigit():
-                run.rounds_done = max(run.rounds_done, int(parts[1]))
+            place = Step.parse(header.step)
+            if place.phase is Phase.TRAINING:
+                run.rounds_done = max(run.rounds_done, place.unit)
             # A bank sends for a round only when its checkpoint holds the rounds before: their sums can go.
-            old = [name for name in run.steps if step_rank(name) < step_rank(header.step)]
+            old = [name for name in run.steps if Step.parse(name).rank < place.rank]
             for name in old:
                 del run.steps[name]
             self._progressed(run)
         # After the banks have their answer, and outside the lock.
         self._sums.forget(header.run_id, old)
 
-    def wait_for_sum(self, header: StepHeader, step: Step, seconds: float) -> FinishedSum | None:
+    def wait_for_sum(self, header: StepHeader, step: StepSum, seconds: float) -> FinishedSum | None:
         """Wait until the roster is complete and give the sums; None when the time is up before.
 
         Raises:
@@ -296,7 +293,7 @@ class Coordinator:
                 if known.digest != report.digest:
                     raise SubmissionRefused(f"run {run.run_id}: bank {report.bank} changed its report on {phase}")
                 return run.view()
-            if phase is not run.phase or phase not in (*STEP_PREFIX, Phase.KEYING, Phase.VOTING):
+            if phase is not run.phase or phase not in (*STEP_PHASES, Phase.KEYING, Phase.VOTING):
                 raise SubmissionRefused(f"run {run.run_id} is in {run.phase}: no report on {phase} now")
             if report.attempt != run.attempt:
                 raise RosterChanged(f"run {run.run_id} is at attempt {run.attempt}, not {report.attempt}")
@@ -373,8 +370,9 @@ class Coordinator:
         step = run.open_step
         if step is not None:
             # What the dropped banks gave to this unit must leave it: the survivors repeat it from its beginning.
-            run.void_unit, run.void_before = step_unit(step.header.step), run.attempt
-        voided = [name for name in self._known_steps(run) if step_unit(name) == run.void_unit and step is not None]
+            run.void_unit, run.void_before = Step.parse(step.header.step).unit_text, run.attempt
+        known = self._known_steps(run) if step is not None else ()
+        voided = [name for name in known if Step.parse(name).unit_text == run.void_unit]
         for bank in run.joined:
             run.reports.pop((bank, run.phase), None)
         self._store.drop(run_row(run), banks, self._now())
@@ -389,9 +387,9 @@ class Coordinator:
 
     # -- inside -----------------------------------------------------------------------------------------------
 
-    def _open_step(self, run: Run, header: StepHeader) -> Step:
-        prefix = STEP_PREFIX.get(run.phase)
-        if prefix is None or header.step.split("/")[0] != prefix:
+    def _open_step(self, run: Run, header: StepHeader) -> StepSum:
+        place = Step.parse(header.step)
+        if place.phase is not run.phase:
             raise SubmissionRefused(f"run {run.run_id} is in {run.phase}: no step {header.step} now")
         if run.context is None:
             raise SubmissionRefused(f"run {run.run_id}: step {header.step} comes before the HE context")
@@ -401,14 +399,14 @@ class Coordinator:
             raise SubmissionRefused(
                 f"run {run.run_id}, step {header.step}: bank {header.bank} adds with another roster"
             )
-        if any(step_rank(header.step) < step_rank(other) for other in self._known_steps(run)):
+        if any(place.rank < Step.parse(other).rank for other in self._known_steps(run)):
             raise SubmissionRefused(f"run {run.run_id}: step {header.step} is over")
         if run.open_step is not None:
             raise SubmissionRefused(
                 f"run {run.run_id}: step {header.step} of bank {header.bank} comes while the others are at "
                 f"step {run.open_step.header.step}"
             )
-        step = Step(
+        step = StepSum(
             header=header, roster=frozenset(run.members), context=run.context, opened_at=self._now(), pool=self._pool
         )
         run.steps[header.step] = step
@@ -419,12 +417,12 @@ class Coordinator:
     def _known_steps(self, run: Run) -> set[str]:
         return set(run.steps) | set(self._sums.steps(run.run_id) if not run.steps else ())
 
-    def _find_step(self, run: Run, name: str) -> Step | None:
+    def _find_step(self, run: Run, name: str) -> StepSum | None:
         """A step in memory, or a finished one on disk: after a restart of the node."""
         if name in run.steps:
             return run.steps[name]
         answer = self._sums.load(run.run_id, name)
-        if answer is None or (step_unit(name) == run.void_unit and answer.head.attempt < run.void_before):
+        if answer is None or (Step.parse(name).unit_text == run.void_unit and answer.head.attempt < run.void_before):
             return None
         header = StepHeader(
             run_id=run.run_id,
@@ -438,7 +436,7 @@ class Coordinator:
             state=answer.head.statements[0].state,
         )
         roster = frozenset(s.bank for s in answer.head.statements)
-        step = Step(header=header, roster=roster, context=None, opened_at=self._now())
+        step = StepSum(header=header, roster=roster, context=None, opened_at=self._now())
         step.release(answer)
         run.steps[name] = step
         return step

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from aggregator.aggregation.ciphertext_sum import PublicContext
 from aggregator.persistence.store import RunRow, Store, settings_from_json, settings_to_json
-from aggregator.runs.steps import Step
+from aggregator.runs.steps import StepSum
 from protocol import crossbank_pb2 as pb
 from protocol.codec import announcement_from_pb, bundle_from_pb, report_from_pb
 from protocol.messages import KeyAnnouncement, KeyBundle, PhaseReport, RunEvent, RunSettings, RunView
@@ -43,7 +43,7 @@ class Run:
     announcements: dict[str, KeyAnnouncement] = field(default_factory=dict)
     bundle: KeyBundle | None = None
     context: PublicContext | None = None
-    steps: dict[str, Step] = field(default_factory=dict)
+    steps: dict[str, StepSum] = field(default_factory=dict)
     events: list[RunEvent] = field(default_factory=list)
 
     @property
@@ -52,7 +52,7 @@ class Run:
         return [bank for bank in self.joined if bank not in self.dropped]
 
     @property
-    def open_step(self) -> Step | None:
+    def open_step(self) -> StepSum | None:
         """The step that waits for uploads, if any."""
         return next((step for step in self.steps.values() if not step.complete), None)
 

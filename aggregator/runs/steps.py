@@ -9,19 +9,10 @@ from aggregator.persistence.sum_files import FinishedSum
 from protocol.errors import ProtocolViolation, SubmissionRefused
 from protocol.messages import Chunk, Statement, StepHeader, SumHead
 
-__all__ = ["Step", "step_rank"]
-
-_PHASE_ORDER = {"bins": 0, "train": 1, "eval": 2}
+__all__ = ["StepSum"]
 
 
-def step_rank(step: str) -> tuple[int, int]:
-    """Where a step's unit comes in a run: by phase, then by round. Steps of one unit rank alike."""
-    parts = step.split("/")
-    number = int(parts[1]) if len(parts) > 1 and parts[1].isdigit() else 0
-    return _PHASE_ORDER.get(parts[0], -1), number
-
-
-class Step:
+class StepSum:
     """Accumulates one step by one roster. Chunks of a bank count once, so an upload can be repeated after a failure."""
 
     def __init__(

@@ -19,6 +19,7 @@ from bank_node.boosting.gradients import WEIGHT_BITS, estimate_base_score
 from bank_node.boosting.kernels import kernel
 from bank_node.boosting.parameters import MAX_BINS, BoostingParameters
 from bank_node.consortium import SecureSum
+from protocol.steps import Step
 
 __all__ = [
     "BINNING_TOTALS",
@@ -275,7 +276,7 @@ def global_bins(
     feature_names: Sequence[str] | None = None,
     categorical: Sequence[bool] | None = None,
     weights: npt.ArrayLike | None = None,
-    step: str = "bins/0/0",
+    step: str = Step.bins(0, 0).text,
 ) -> Cuts:
     """Agrees on the bins of all features with the other banks, in one secure sum.
 
@@ -342,7 +343,7 @@ def agreed_bins(
     *,
     feature_names: Sequence[str] | None = None,
     categorical: Sequence[bool] | None = None,
-    step: str = "bins/0/0",
+    step: str = Step.bins(0, 0).text,
 ) -> Cuts:
     """The second half of `global_bins`: one secure sum of this bank's `bin_counts`, and the cuts that follow from it.
 

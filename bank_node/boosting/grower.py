@@ -36,6 +36,7 @@ from bank_node.boosting.structure import Propose, grow_proposed, sum_leaves
 from bank_node.boosting.trees import Tree
 from bank_node.consortium import SecureSum
 from protocol.layout import PAYLOAD_SLOTS
+from protocol.steps import Step
 
 __all__ = ["OnRound", "grow_trees", "local_rows", "train_trees"]
 
@@ -341,7 +342,7 @@ class _Grower:
         sampler = FeatureSampler(self.params, self.cuts.n_features, round_index)
         permissions = Permissions(self.params, self.layout, self.names, sampler)
         plan = TreePlan(round_index=round_index, layout=self.layout.only(permissions.of_tree))
-        steps = (f"train/{round_index}/{n}" for n in itertools.count())
+        steps = (Step.train(round_index, n).text for n in itertools.count())
         histograms, total, summed = self._root(steps, plan, sizes)
         tree = GrowingTree.planted(total, self.layout.n_slots)
         tree.summed[0] = summed

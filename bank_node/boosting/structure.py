@@ -20,6 +20,7 @@ from bank_node.boosting.parameters import BoostingParameters
 from bank_node.boosting.split_rules import SplitRules
 from bank_node.boosting.trees import Tree
 from bank_node.consortium import SecureSum
+from protocol.steps import Step
 
 __all__ = ["Propose", "ProposedSplit", "code_length", "decode", "encode", "grow_proposed", "sum_leaves"]
 
@@ -143,7 +144,7 @@ def grow_proposed(
     Raises:
         SumError: A sum is no tree, or no sum of leaves.
     """
-    step = f"train/{round_index}/structure"
+    step = Step.train(round_index, "structure").text
     code = secure_sum(step, proposed)
     if code.shape != proposed.shape:
         raise SumError(f"step {step}: the sum has shape {code.shape}, expected {proposed.shape}")
@@ -176,7 +177,7 @@ def sum_leaves(round_index: int, leaves: Sequence[int], rows: RowStore, secure_s
     Raises:
         SumError: The sum is impossible.
     """
-    step = f"train/{round_index}/leaves"
+    step = Step.train(round_index, "leaves").text
     own = np.ascontiguousarray(rows.leaf_sums(leaves)).reshape(-1)
     summed = secure_sum(step, own)
     if summed.shape != own.shape or summed.reshape(-1, 2)[:, 1].min() < 0:

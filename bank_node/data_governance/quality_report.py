@@ -21,6 +21,7 @@ from features import DataContract
 from features.quality import QualityReport, daily_counts, judge
 from features.sources.files import engine
 from features.store.partitions import FeatureStore
+from protocol.steps import Step
 
 __all__ = ["assess", "plot", "render", "told_of_bins", "write_report"]
 
@@ -107,7 +108,7 @@ def told_of_bins(
         entries = FeatureStore(config.store_dir).entries().values()
         bad = sum(int(count) for entry in entries for *_, count in entry["quarantined"])
         counts = np.array([sum(int(entry["rows"]) for entry in entries), bad], dtype=np.int64)
-        read, quarantined = secure_sum(f"bins/{unit}/counts", counts).tolist()
+        read, quarantined = secure_sum(Step.bins(unit, "counts").text, counts).tolist()
         words.append(f"all banks read {read} rows, {quarantined} quarantined")
     if contract.quality.publish_drift:
         words.append(drift.words)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from bank_node.boosting import Tree, add_trees, logistic_losses
 from bank_node.consortium import SecureSum
+from protocol.steps import Step
 
 __all__ = ["VALIDATION_CELLS", "ValidationJudge", "average_precision"]
 
@@ -68,7 +69,7 @@ class ValidationJudge:
     def __call__(self, round_index: int, tree: Tree) -> float:
         """The metric after this tree, the higher the better: AUC-PR, or minus the mean logistic loss."""
         self.follow([tree])
-        return self.measure(f"train/{round_index}/metric")
+        return self.measure(Step.train(round_index, "metric").text)
 
     def measure(self, step: str) -> float:
         """The metric of the margins as they are now; NaN where all banks' rows lack one kind of label."""

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bank_node.consortium import SecureSum
+from protocol.steps import Step
 
 __all__ = ["SCORE_CELLS", "RankingMetrics", "metrics_from_counts", "rank_metrics", "secure_metrics"]
 
@@ -115,7 +116,7 @@ def secure_metrics(
     margins: npt.NDArray[Any],
     alert_budget: float,
     secure_sum: SecureSum,
-    step: str = "eval/0/0",
+    step: str = Step.evaluation().text,
 ) -> RankingMetrics:
     """The whole consortium's metrics: one secure sum of score histograms."""
     total = secure_sum(step, score_histogram(labels, margins))

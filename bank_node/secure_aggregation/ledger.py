@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from protocol.errors import LocalError, ProtocolViolation
+from protocol.steps import Point
 
 __all__ = ["Anchor", "Ledger", "read_records"]
 
@@ -83,7 +84,7 @@ class Ledger:
             members = frozenset(self.rosters[record["attempt"]])
             self._answered[record["step"]] = _Answered(record["attempt"], members, record["vector"])
         elif kind == "anchor":
-            if record["name"] == "keys":
+            if record["name"] == Point.keys().text:
                 self.anchors.clear()
             self.anchors.append(Anchor(name=record["name"], state=record["state"], digest=record["digest"]))
         elif kind == "report":

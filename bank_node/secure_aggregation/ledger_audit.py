@@ -25,6 +25,7 @@ from protocol.masks import roster_digest
 from protocol.messages import KeyAnnouncement, PhaseReport, Statement, StepHeader, SumHead
 from protocol.run_state import Phase
 from protocol.statements import announcement_bytes
+from protocol.steps import Point
 
 __all__ = ["Finding", "verify_run"]
 
@@ -169,7 +170,7 @@ def _states(run: _Run, records: list[dict[str, Any]]) -> Iterator[None]:
             state = record["after"]
             yield
         elif record["kind"] == "anchor":
-            if record["name"] != "keys" and record["before"] != state:
+            if record["name"] != Point.keys().text and record["before"] != state:
                 raise ProtocolViolation(f"line {number}: '{record['name']}' does not follow what was agreed before")
             anchors[record["name"]] = state = record["state"]
         elif record["kind"] == "rewind":

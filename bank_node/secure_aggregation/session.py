@@ -63,6 +63,7 @@ from protocol.statements import (
     start_digest,
     statement_bytes,
 )
+from protocol.steps import Point
 
 __all__ = ["DEFAULT_MINIMUM_ROSTER", "RunSession"]
 
@@ -425,7 +426,7 @@ class RunSession:
         self._begin(secrets, start_digest(self.view.settings.digest, roster_digest(self.members), announced, public))
         start = self._chain.value.hex() if self._chain else ""
         self._ledger.note("peers", peers=peers_record(announced), settings_digest=self.view.settings.digest)
-        self.commit("keys", start)
+        self.commit(Point.keys().text, start)
         self.report(Phase.KEYING, start)
 
     def _await_announcements(self) -> list[KeyAnnouncement]:

@@ -25,6 +25,7 @@ from features.contract.sections import SharedRiskSpec
 from features.shared_risk import FIELD_BITS, Facts, day_tables, pack, slots, unpack
 from protocol.errors import LocalError, ProtocolViolation
 from protocol.layout import PAYLOAD_SLOTS
+from protocol.steps import Point, Step
 
 __all__ = ["Exchanged", "Period", "exchange"]
 
@@ -141,7 +142,7 @@ def exchange(
     result = Exchanged(
         key=key,
         agreed=(plan.first, plan.last) if days else None,
-        anchor=f"shared/{unit}",
+        anchor=Point.shared(unit).text,
         next_unit=unit + 1,
         new_days=len(plan.fresh),
         relayed_days=len(plan.relayed),
@@ -171,13 +172,13 @@ def _agree_plan(
     path = run_dir / "shared_plan.json"
     if path.exists():
         return _plan_from(path)
-    consortium.rewind("keys")
+    consortium.rewind(Point.keys().text)
     begin = run_dir / "shared_begin.npy"
     if not begin.exists():
         # Kept before it is sent: a repeated step must carry the same random numbers.
         write_secret(begin, _begin_vector(store.key(), period, random).astype("<i8").tobytes())
     vector = np.frombuffer(begin.read_bytes(), dtype="<i8").astype(np.int64)
-    total = consortium.secure_sum("bins/0/link", vector)
+    total = consortium.secure_sum(Step.bins(0, "link").text, vector)
     members = int(total[0])
     key = agreed_key(total)
     kept = begin.with_name("shared_held.json")
@@ -193,7 +194,7 @@ def _agree_plan(
             write_atomic(kept, json.dumps(found).encode())
         held = json.loads(kept.read_bytes())
         asked = _days_vector(period, held, first, last)
-        counts = consortium.secure_sum("bins/0/days", asked).reshape(3, -1)
+        counts = consortium.secure_sum(Step.bins(0, "days").text, asked).reshape(3, -1)
         numbers += len(asked)
         present, over = np.flatnonzero(counts[0]), np.flatnonzero(counts[1] == members)
         begins, first = first, first + int(present[0]) if len(present) else last + 1
@@ -216,7 +217,7 @@ def _agree_plan(
         numbers=numbers,
     )
     agreed = f"{plan.key_id} {plan.first} {plan.last} {plan.fresh} {plan.relayed}"
-    consortium.commit("shared/0", hashlib.sha256(agreed.encode()).hexdigest())
+    consortium.commit(Point.shared(0).text, hashlib.sha256(agreed.encode()).hexdigest())
     store.set_key(key)
     write_atomic(path, json.dumps({name: getattr(plan, name) for name in plan.__dataclass_fields__}).encode())
     begin.unlink()
@@ -312,7 +313,7 @@ def _run_batches(
     kept = int(done.read_text()) if done.exists() else 0
     if kept < len(work):
         # When all is done the run may be far beyond: nothing is to be taken back then.
-        consortium.rewind(f"shared/{kept}")
+        consortium.rewind(Point.shared(kept).text)
     facts: Mapping[str, Facts] | None = None
     numbers = []
     for unit, (what, days) in enumerate(work, 1):
@@ -321,15 +322,15 @@ def _run_batches(
             continue
         if what == "day":
             facts = facts_for(key) if facts is None else facts
-            total = consortium.secure_sum(f"bins/{unit}/day", own_days(spec, facts, days))
+            total = consortium.secure_sum(Step.bins(unit, "day").text, own_days(spec, facts, days))
             tables = total.reshape(len(days), size)
         else:
             own = {day: pack(store.load(day, spec, *name)) for day in days if day in plan.ours}
-            total = consortium.secure_sum(f"bins/{unit}/relay", _relay_vector(own, days, size))
+            total = consortium.secure_sum(Step.bins(unit, "relay").text, _relay_vector(own, days, size))
             tables = relayed_tables(total, own, days, size)
         for table in tables:
             unpack(table, spec)  # nothing is kept that is no table
-        consortium.commit(f"shared/{unit}", hashlib.sha256(tables.astype("<i8").tobytes()).hexdigest())
+        consortium.commit(Point.shared(unit).text, hashlib.sha256(tables.astype("<i8").tobytes()).hexdigest())
         for day, table in zip(days, tables, strict=True):
             store.save(day, unpack(table, spec), *name)
         write_atomic(done, str(unit).encode())

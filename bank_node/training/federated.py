@@ -43,6 +43,7 @@ from bank_node.training.checkpoint import TreeFile
 from protocol.errors import LocalError
 from protocol.field import HALF
 from protocol.run_state import Phase
+from protocol.steps import Point, Step
 
 __all__ = [
     "BankRows",
@@ -68,7 +69,7 @@ class Beginning:
             gives a line for the operator.
     """
 
-    anchor: str = "keys"
+    anchor: str = Point.keys().text
     unit: int = 0
     on_bins: Callable[[Counts, Counts], str] = lambda ours, total: ""
 
@@ -168,17 +169,17 @@ def train_model(
                 counting,
                 feature_names=feature_names,
                 categorical=kinds,
-                step=f"bins/{beginning.unit}/0",
+                step=Step.bins(beginning.unit, 0).text,
             )
             detail = beginning.on_bins(*seen[0])
             if params.structure == "local":
                 from bank_node.training.proposing import agree_on_proposers
 
-                step = f"bins/{beginning.unit}/turns"
+                step = Step.bins(beginning.unit, "turns").text
                 able = agree_on_proposers(consortium.members, consortium.bank, rows.labels, consortium.secure_sum, step)
                 write_atomic(turns_path, json.dumps(able).encode())
                 detail = f"{detail}; {len(able)} banks propose trees in turn".removeprefix("; ")
-            consortium.commit("bins", hashlib.sha256(cuts_to_bytes(found)).hexdigest())
+            consortium.commit(Point.trees(0).text, hashlib.sha256(cuts_to_bytes(found)).hexdigest())
             write_atomic(bins_path, cuts_to_bytes(found))
         if not consortium.reported(Phase.BINNING):
             consortium.report(Phase.BINNING, hashlib.sha256(cuts_to_bytes(found)).hexdigest(), detail=detail)
@@ -200,7 +201,7 @@ def train_model(
     def on_round(index: int, tree: Tree) -> None:
         # The anchor first: a tree in the checkpoint always has its anchor.
         body = trees_to_bytes([tree])
-        consortium.commit(f"train/{index + 1}", hashlib.sha256(body).hexdigest())
+        consortium.commit(Point.trees(index + 1).text, hashlib.sha256(body).hexdigest())
         file.append(tree, body)
         if (index + 1) % every == 0 or index + 1 == params.n_estimators:
             log(f"boosting round {index + 1} of {params.n_estimators} ({perf_counter() - started:.1f} s)")
@@ -239,7 +240,7 @@ def train_model(
     def boost() -> list[Tree]:
         if len(kept) == params.n_estimators or stops(kept, params):
             return kept_trees(kept, params)
-        consortium.rewind(f"train/{len(kept)}" if kept else "bins")
+        consortium.rewind(Point.trees(len(kept)).text)
 
         def bounded(step: str, vector: Counts) -> Counts:
             # Each bank's magnitudes, and so the totals, stay below 2**57 by the choice of units.
@@ -284,8 +285,8 @@ def train_model(
 
     def agree_on_model() -> None:
         if not consortium.reported(Phase.TRAINING):
-            consortium.rewind(f"train/{len(kept)}")
-            consortium.commit("model", model.sha256)
+            consortium.rewind(Point.trees(len(kept)).text)
+            consortium.commit(Point.model().text, model.sha256)
             consortium.report(Phase.TRAINING, model.sha256)
 
     whatever_the_roster(consortium, agree_on_model, log)

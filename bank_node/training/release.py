@@ -8,6 +8,7 @@ from bank_node.consortium import Consortium, Log, whatever_the_roster
 from bank_node.evaluation.metrics import RankingMetrics, rank_metrics, secure_metrics
 from bank_node.training.federated import FederatedModel
 from protocol.run_state import Phase
+from protocol.steps import Point
 
 __all__ = ["evaluate_model", "vote"]
 
@@ -20,11 +21,11 @@ def evaluate_model(
     own = rank_metrics(rows.labels, margins, alert_budget)
 
     def judge() -> RankingMetrics:
-        consortium.rewind("model")
+        consortium.rewind(Point.model().text)
         everyone = secure_metrics(rows.labels, margins, alert_budget, consortium.secure_sum)
         published = json.dumps(everyone.to_mapping(), sort_keys=True)
         digest = hashlib.sha256(published.encode()).hexdigest()
-        consortium.commit("eval", digest)
+        consortium.commit(Point.evaluation().text, digest)
         if not consortium.reported(Phase.EVALUATING):
             consortium.report(Phase.EVALUATING, digest, metrics_json=published)
         return everyone

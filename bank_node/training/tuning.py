@@ -26,6 +26,7 @@ from bank_node.training.federated import Beginning, FederatedModel, train_model
 from protocol.errors import LocalError
 from protocol.halving import sets_at_rungs
 from protocol.run_state import Phase
+from protocol.steps import Point, Step
 
 __all__ = ["STATE", "TuningResult", "train_or_tune", "tune_model", "tuned_parameters"]
 
@@ -84,7 +85,7 @@ class _Stretch:
             final: whether it ends the training phase.
         """
         self._consortium, self._shift, self._begins, self._final = consortium, rounds - grown, begins, final
-        self._first, self._last = f"train/{grown}" if grown else "bins", f"train/{target}"
+        self._first, self._last = Point.trees(grown).text, Point.trees(target).text
 
     @property
     def bank(self) -> str:
@@ -100,11 +101,11 @@ class _Stretch:
         self, step: str, vector: npt.NDArray[np.int64], *, bound: int | None = None
     ) -> npt.NDArray[np.int64]:
         """The sum, under the run's number of the round."""
-        return self._consortium.secure_sum(self._renamed(step), vector, bound=bound)
+        return self._consortium.secure_sum(Step.parse(step).later(self._shift).text, vector, bound=bound)
 
     def commit(self, name: str, digest: str) -> None:
         """Note a point to go on from."""
-        if name != "model" or self._final:
+        if name != Point.model().text or self._final:
             self._consortium.commit(self._renamed(name), digest)
 
     def rewind(self, name: str) -> None:
@@ -128,10 +129,7 @@ class _Stretch:
         return self._consortium.reported(phase)
 
     def _renamed(self, name: str) -> str:
-        parts = name.split("/")
-        if parts[0] != "train":
-            return name
-        return "/".join([parts[0], str(int(parts[1]) + self._shift), *parts[2:]])
+        return Point.parse(name).later(self._shift).text
 
 
 def tune_model(
@@ -192,7 +190,7 @@ def tune_model(
                 grown=grown[number],
                 rounds=rounds,
                 target=target,
-                begins=f"score/{place}" if place else "bins",
+                begins=Point.scores(place).text,
                 final=final,
             ),
             folder,
@@ -212,14 +210,14 @@ def tune_model(
         judge = ValidationJudge(judging.columns, judging.labels, margins, params.eval_metric, consortium.secure_sum)
 
         def measured() -> float:
-            consortium.rewind(f"train/{rounds}")
-            return judge.measure(f"train/{rounds}/rung")
+            consortium.rewind(Point.trees(rounds).text)
+            return judge.measure(Step.train(rounds, "rung").text)
 
         score = whatever_the_roster(consortium, measured, log)
         if np.isnan(score):
             raise RowError("the validation rows of all banks together need both frauds and others")
         # All banks must have the same score; the next step's states show it.
-        consortium.commit(f"score/{place + 1}", hashlib.sha256(score.hex().encode()).hexdigest())
+        consortium.commit(Point.scores(place + 1).text, hashlib.sha256(score.hex().encode()).hexdigest())
         return score
 
     scores: list[list[float]] = [[] for _ in sets]

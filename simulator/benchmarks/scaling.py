@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from aggregator.aggregation.ciphertext_sum import PublicContext
-from aggregator.runs.steps import Step
+from aggregator.runs.steps import StepSum
 from bank_node.boosting import BoostingParameters, bin_rows, global_bins, train_trees
 from bank_node.secure_aggregation.encryption import ChunkCipher
 from bank_node.secure_aggregation.keys import make_he_key, public_part
@@ -22,6 +22,7 @@ from protocol.field import MODULUS
 from protocol.he_parameters import HE_FINGERPRINT
 from protocol.layout import CHUNK_SLOTS, PAYLOAD_SLOTS
 from protocol.messages import Chunk, StepHeader
+from protocol.steps import Step
 from simulator.benchmarks.training import make_rows
 from simulator.harness.training import federate
 
@@ -99,7 +100,7 @@ def _node(banks: int, chunks: int) -> float:
         bank: StepHeader(
             run_id="run",
             bank=bank,
-            step="train/0/0",
+            step=Step.train(0, 0).text,
             attempt=0,
             chunks=chunks,
             length=chunks * PAYLOAD_SLOTS,
@@ -112,7 +113,7 @@ def _node(banks: int, chunks: int) -> float:
     }
 
     def step() -> None:
-        one = Step(header=headers[names[0]], roster=frozenset(names), context=context, opened_at=0.0)
+        one = StepSum(header=headers[names[0]], roster=frozenset(names), context=context, opened_at=0.0)
         for bank in names:
             one.add(bank, [Chunk(index=index, ciphertext=body) for index, body in enumerate(bodies)])
             one.finish(headers[bank])

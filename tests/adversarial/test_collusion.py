@@ -27,16 +27,16 @@ def chi_square(elements: np.ndarray) -> float:
 
 def _uploads(node: Node, monkeypatch: pytest.MonkeyPatch, vectors: dict[str, np.ndarray]) -> tuple[str, dict[str, Any]]:
     """Run one secure sum over real gRPC; return the run and every ciphertext that reached the aggregator, by bank."""
-    from aggregator.runs.steps import Step
+    from aggregator.runs.steps import StepSum
 
     caught: dict[str, list[bytes]] = defaultdict(list)
-    add_chunks = Step.add
+    add_chunks = StepSum.add
 
-    def tapped(self: Step, bank: str, chunks: Any) -> None:
+    def tapped(self: StepSum, bank: str, chunks: Any) -> None:
         caught[bank].extend(chunk.ciphertext for chunk in chunks)
         add_chunks(self, bank, chunks)
 
-    monkeypatch.setattr(Step, "add", tapped)
+    monkeypatch.setattr(StepSum, "add", tapped)
     run_id = node.open()
 
     def one(bank: str) -> np.ndarray:

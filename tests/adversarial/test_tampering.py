@@ -16,7 +16,7 @@ import tenseal as ts
 import bank_node.secure_aggregation.session as session_module
 from aggregator.persistence.sum_files import FinishedSum
 from aggregator.runs.coordinator import Coordinator
-from aggregator.runs.steps import Step
+from aggregator.runs.steps import StepSum
 from bank_node.secure_aggregation.ledger import read_records
 from bank_node.secure_aggregation.mac import CheckKeys
 from protocol.errors import Equivocation, ProtocolViolation, RunAborted, TamperedSum
@@ -149,15 +149,15 @@ def evil(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Evi
     """Taps uploads and answers of every aggregator in this process; `attack` falsifies the second step."""
     made = Evil(rng=np.random.default_rng(0))
     monkeypatch.setattr(session_module, "_LONGEST_POLL", 0.05)
-    add, wait = Step.add, Coordinator.wait_for_sum
+    add, wait = StepSum.add, Coordinator.wait_for_sum
 
-    def tapped(self: Step, bank: str, chunks: Any) -> None:
+    def tapped(self: StepSum, bank: str, chunks: Any) -> None:
         made.context = self._context._context if self._context else made.context
         for chunk in chunks:
             made.uploads[self.header.step, bank][chunk.index] = chunk.ciphertext
         add(self, bank, chunks)
 
-    def falsified(self: Coordinator, header: Any, step: Step, seconds: float) -> FinishedSum | None:
+    def falsified(self: Coordinator, header: Any, step: StepSum, seconds: float) -> FinishedSum | None:
         answer = wait(self, header, step, seconds)
         if answer is None:
             return None
@@ -167,7 +167,7 @@ def evil(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Evi
             return answer
         return attack(made, header.step, header.bank, answer)
 
-    monkeypatch.setattr(Step, "add", tapped)
+    monkeypatch.setattr(StepSum, "add", tapped)
     monkeypatch.setattr(Coordinator, "wait_for_sum", falsified)
     return made
 

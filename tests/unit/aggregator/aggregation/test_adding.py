@@ -10,7 +10,7 @@ import tenseal as ts
 
 from aggregator.aggregation.adding import AddingPool
 from aggregator.aggregation.ciphertext_sum import PublicContext, reference_context
-from aggregator.runs.steps import Step
+from aggregator.runs.steps import StepSum
 from bank_node.secure_aggregation.encryption import ChunkCipher
 from bank_node.secure_aggregation.keys import make_he_key
 from protocol.field import MODULUS
@@ -101,7 +101,7 @@ def test_a_step_that_ends_while_it_is_added_to_is_left_alone(pool: AddingPool, c
             pool.forget(numbers)
 
     ending = Ending()
-    step = Step(header=header, roster=frozenset("ab"), context=context, opened_at=0.0, pool=ending)
+    step = StepSum(header=header, roster=frozenset("ab"), context=context, opened_at=0.0, pool=ending)
     step.add("a", [Chunk(index=0, ciphertext=body)])
     assert step.bytes_received == 0 and len(ending.forgotten) == 2
     step.add("b", [Chunk(index=0, ciphertext=body)])
