@@ -13,7 +13,7 @@ BROKEN_BANK ?=
 PEERS ?=
 LARGE ?=
 
-.PHONY: help setup demo test test-slow test-engines check bench bench-scaling bench-large bench-peers stubs pins clean
+.PHONY: help setup demo test test-slow test-engines check bench bench-scaling bench-large bench-peers docs docs-figures stubs pins clean
 
 help: ## show what can be done
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -36,11 +36,12 @@ test-slow: $(READY) ## run the long tests
 test-engines: $(READY) ## run the tests of PostgreSQL and Spark, long ones too (as root it installs what is missing)
 	@VENV="$(VENV)" sh .ci/test-engines.sh
 
-check: $(READY) ## ruff, mypy, import-linter, freshness of the generated stubs
+check: $(READY) ## ruff, mypy, import-linter, freshness of the generated stubs and docs
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python tests/architecture/stubs.py --check
+	$(BIN)/python -m docs.generate --check
 
 bench: $(READY) ## measure: federated against pooled XGBoost, windows and bins against pandas and Polars
 	@$(BIN)/python -m simulator bench
@@ -55,6 +56,12 @@ bench-large: $(READY) ## measure 13 banks, ten million generated payments, encry
 
 bench-peers: $(READY) ## compare with XGBoost, FLARE, Flower, FedTree, installed into .bench/peers (PEERS="--rows 5000")
 	@$(BIN)/python -m tests.benchmarks.peers $(PEERS)
+
+docs: $(READY) ## generate docs/reference and the marked blocks of the pages from the code
+	$(BIN)/python -m docs.generate
+
+docs-figures: $(READY) ## put what `make demo` and `make bench*` measured into README and docs/benchmarks.md
+	$(BIN)/python -m docs.generate --figures
 
 stubs: $(READY) ## generate protocol/crossbank_pb2* from the schema
 	$(BIN)/python tests/architecture/stubs.py

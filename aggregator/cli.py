@@ -28,6 +28,8 @@ OperatorConfigOption = Annotated[
     Path, typer.Option("--config", help="Operator's YAML file: address, ca, certificate, key.")
 ]
 
+RunId = Annotated[str, typer.Argument(help="The run's id, as `aggregator runs` shows it.")]
+
 
 @app.command()
 def serve(config: Annotated[Path, typer.Option(help="The node's YAML file; see docs/operations.md.")]) -> None:
@@ -74,7 +76,7 @@ def open_run(
         ),
     ] = None,
     alert_budget: Annotated[float, typer.Option(help="Share of rows an analyst can look at.")] = 0.005,
-    title: str = "consortium run",
+    title: Annotated[str, typer.Option(help="What the run is called on the page and in lists.")] = "consortium run",
     enrol_seconds: Annotated[int, typer.Option(help="How long the banks may take to join.")] = 3600,
     step_seconds: Annotated[
         int, typer.Option(help="A bank that does not answer a secure sum for so long is dropped.")
@@ -131,7 +133,9 @@ def open_run(
 
 
 @app.command()
-def runs(config: OperatorConfigOption, as_json: Annotated[bool, typer.Option("--json")] = False) -> None:
+def runs(
+    config: OperatorConfigOption, as_json: Annotated[bool, typer.Option("--json", help="One JSON list.")] = False
+) -> None:
     """List the runs, newest first."""
     from dataclasses import asdict
 
@@ -148,7 +152,7 @@ def runs(config: OperatorConfigOption, as_json: Annotated[bool, typer.Option("--
 
 
 @app.command()
-def show(run_id: str, config: OperatorConfigOption) -> None:
+def show(run_id: RunId, config: OperatorConfigOption) -> None:
     """Show one run's history."""
     with _client(config) as client:
         view = client.get_run(run_id)
@@ -158,7 +162,11 @@ def show(run_id: str, config: OperatorConfigOption) -> None:
 
 
 @app.command()
-def abort(run_id: str, config: OperatorConfigOption, reason: str = "the operator ended it") -> None:
+def abort(
+    run_id: RunId,
+    config: OperatorConfigOption,
+    reason: Annotated[str, typer.Option(help="Told to all banks, and kept.")] = "the operator ended it",
+) -> None:
     """End a run; nothing of it will be released."""
     with _client(config) as client:
         typer.echo(client.abort_run(run_id, reason).phase)
@@ -314,7 +322,11 @@ def ca_crl(
 
 
 @ca_app.command("operator")
-def ca_operator(folder: CaFolder, identity: str = "operator", passphrase: Passphrase = None) -> None:
+def ca_operator(
+    folder: CaFolder,
+    identity: Annotated[str, typer.Option(help="The operator's id; one certificate a person.")] = "operator",
+    passphrase: Passphrase = None,
+) -> None:
     """Make an operator's key and certificate in the CA's folder."""
     from aggregator.pki.ca import make_key_and_request, sign_request
 

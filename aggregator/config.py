@@ -42,11 +42,11 @@ class AggregatorConfig(_Strict):
 class OperatorConfig(_Strict):
     """How an operator's command reaches the aggregator."""
 
-    address: str = "127.0.0.1:7443"
-    ca: Path
-    certificate: Path
-    key: Path
-    key_passphrase_file: Path | None = None
+    address: str = Field("127.0.0.1:7443", description="the node's host:port")
+    ca: Path = Field(description="the consortium CA's certificate")
+    certificate: Path = Field(description="the operator's certificate")
+    key: Path = Field(description="the operator's private key, 0600")
+    key_passphrase_file: Path | None = Field(None, description="passphrase of the key, in a 0600 file")
 
 
 def explain(path: Path, error: ValidationError) -> ConfigError:

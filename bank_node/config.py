@@ -141,7 +141,7 @@ class BankConfig(_Strict):
         None, ge=0, le=128, description="helper processes that encrypt; null for one a core above two cores, 0 for none"
     )
     shards: ShardsConfig | None = Field(None, description="spread training over Dask workers; null for one process")
-    aggregator: AggregatorAddress
+    aggregator: AggregatorAddress = Field(description="the consortium's node, and who the bank is to it")
 
     @field_validator("bank_id")
     @classmethod

@@ -67,7 +67,7 @@ class RunPlan(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    params: dict[str, Any] = Field(default_factory=dict)
+    params: dict[str, Any] = Field(default_factory=dict, description="training parameters by XGBoost's names")
     train_until: dt.datetime | None = Field(
         None, description="train on rows before it, evaluate on rows after it plus the label delay; null: no test rows"
     )

@@ -34,7 +34,10 @@ def show(path: File = None) -> None:
 
 
 @contract.command()
-def diff(old: Path, new: Path) -> None:
+def diff(
+    old: Annotated[Path, typer.Argument(help="The contract of before.")],
+    new: Annotated[Path, typer.Argument(help="The contract of after.")],
+) -> None:
     """What differs, and how great a step of the version each change needs."""
     before, after = load_contract(old), load_contract(new)
     for change in changes(before, after):

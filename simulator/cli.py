@@ -213,9 +213,9 @@ def show_report(report: dict[str, Any]) -> None:
 @app.command()
 def generate(
     out: Annotated[Path, typer.Option(help="A folder per bank is made here.")],
-    banks: int = 4,
-    seed: int = 7,
-    days: int = 120,
+    banks: Annotated[int, typer.Option(help="How many.")] = 4,
+    seed: Annotated[int, typer.Option(help="Of all that is drawn; the same gives the same payments.")] = 7,
+    days: Annotated[int, typer.Option(help="How many days of payments.")] = 120,
 ) -> None:
     """Generate payments of several banks; see docs/generator.md for what is in them."""
     from simulator.generator import GeneratorSettings
@@ -235,7 +235,7 @@ def demo(
     broken_bank: Annotated[
         bool, typer.Option("--broken-bank", help="Break one bank's feed: its quality gate must stop it.")
     ] = False,
-    trees: int = 60,
+    trees: Annotated[int, typer.Option(help="Boosting rounds.")] = 60,
 ) -> None:
     """Show a whole consortium: banks with their Airflow DAGs, the neutral node, one model. Takes a few minutes."""
     from simulator.demo import run_demo
@@ -254,11 +254,11 @@ def stop(out: Annotated[Path, typer.Option(help="The demo's folder.")] = Path(".
 @app.command()
 def bench(
     out: Annotated[Path, typer.Option(help="Where bench.json goes.")] = Path(".bench"),
-    banks: int = 3,
+    banks: Annotated[int, typer.Option(help="How many.")] = 3,
     rows: Annotated[int, typer.Option(help="Rows of each bank.")] = 100_000,
-    features: int = 30,
-    trees: int = 50,
-    repeats: int = 3,
+    features: Annotated[int, typer.Option(help="Columns of the random rows.")] = 30,
+    trees: Annotated[int, typer.Option(help="Boosting rounds, depth 6.")] = 50,
+    repeats: Annotated[int, typer.Option(help="Measurements of each; medians are told.")] = 3,
     data_rows: Annotated[int, typer.Option(help="Rows for the windows and bins.")] = 1_000_000,
     data_only: Annotated[bool, typer.Option("--data-only", help="Measure windows and bins, no training.")] = False,
 ) -> None:
@@ -272,11 +272,16 @@ def bench(
 
 
 @app.command("bench-risk")
-def bench_risk_(rows: int = 1_000_000, entities: int = 20_000, repeats: int = 3) -> None:
+def bench_risk_(
+    out: Annotated[Path, typer.Option(help="Where bench_risk.json goes.")] = Path(".bench"),
+    rows: Annotated[int, typer.Option(help="Payments.")] = 1_000_000,
+    entities: Annotated[int, typer.Option(help="Counterparties.")] = 20_000,
+    repeats: Annotated[int, typer.Option(help="Measurements of each; medians are told.")] = 3,
+) -> None:
     """Measure the shared-risk step (tables and windows) against straightforward pandas and Polars, as ratios."""
     from simulator.benchmarks.risk import bench_risk
 
-    found = bench_risk(rows, entities, repeats)
+    found = bench_risk(rows, entities, repeats, out=out)
     screen.print(
         f"shared risk, {rows:,} payments, {entities:,} counterparties: {found['seconds']:.2f} s, "
         f"pandas {found['pandas_seconds']:.2f} s, ratio {found['ratio']:.2f}; Polars {found['polars_seconds']:.2f} s, "
@@ -289,8 +294,8 @@ def bench_risk_(rows: int = 1_000_000, entities: int = 20_000, repeats: int = 3)
 @app.command("bench-scaling")
 def bench_scaling(
     out: Annotated[Path, typer.Option(help="Where scaling.svg and scaling.json go.")] = Path(".bench"),
-    most_banks: int = 100,
-    most_rows: int = 800_000,
+    most_banks: Annotated[int, typer.Option(help="Banks of the largest training; 2 at least.")] = 100,
+    most_rows: Annotated[int, typer.Option(help="Rows of the largest training of one bank.")] = 800_000,
 ) -> None:
     """Plot how time grows with rows, banks, and ciphertexts at the node. Takes two minutes."""
     from simulator.benchmarks.scaling import scaling
@@ -301,10 +306,10 @@ def bench_scaling(
 @app.command("bench-large")
 def bench_large_(
     out: Annotated[Path, typer.Option(help="Where payments, features and figures go; kept.")] = Path(".bench/13banks"),
-    banks: int = 13,
+    banks: Annotated[int, typer.Option(help="How many; 3 at least.")] = 13,
     rows: Annotated[int, typer.Option(help="Outgoing payments of all banks together.")] = 10_000_000,
-    features: int = 40,
-    trees: int = 100,
+    features: Annotated[int, typer.Option(help="The first so many of the packaged contract's own ones.")] = 40,
+    trees: Annotated[int, typer.Option(help="Boosting rounds, depth 6.")] = 100,
     layout: Annotated[str, typer.Option(help="packed or wide.")] = "packed",
 ) -> None:
     """Measure 13 banks with ten million generated payments, from payments to an encrypted model. Resumes by phase."""

@@ -4,11 +4,13 @@ It orchestrates; every step of a bank is run by Airflow's scheduler, as in a dep
 """
 
 import hashlib
+import io
 import json
 import os
 import shutil
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ import numpy as np
 import pandas as pd
 import xgboost
 import yaml
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.table import Table
 
@@ -34,6 +36,7 @@ from protocol.messages import RunView
 from simulator.airflow.rest import AirflowRest
 from simulator.airflow.stack import AirflowStack, stop_stack
 from simulator.datasets import contract_for, thins_out
+from simulator.harness.measuring import provenance
 from simulator.harness.processes import (
     AggregatorProcess,
     bank_files,
@@ -99,6 +102,7 @@ def run_demo(data: Path | None, out: Path, *, keep: bool, trees: int, broken_ban
         keep=keep,
         log=lambda line: screen.print(f"  {line}", style="dim"),
     )
+    report = Console(width=120, file=io.StringIO(), record=True)
     done = False
     try:
         screen.print(f"[bold]2[/] starting the neutral node ({node.address}) and Airflow, on loopback only")
@@ -110,14 +114,24 @@ def run_demo(data: Path | None, out: Path, *, keep: bool, trees: int, broken_ban
             if broken:
                 _show_gate(rest, client, out, broken)
                 banks.remove(broken)
-            _show_results(out, configs, banks, settings)
-            _show_alerts(out, banks[0])
+
+            def tell(what: RenderableType) -> None:
+                screen.print(what, highlight=False)
+                report.print(what, highlight=False)
+
+            screen.print("[bold]4[/] what it brought, on each bank's own later rows (never trained on)")
+            _show_results(out, configs, banks, settings, tell)
+            tell("")
+            _show_alerts(out, banks[0], tell)
             screen.print(f"\nmodel: {out / 'model.json'} (load it with xgboost.Booster)")
             done = True
     finally:
         if not (keep and done):
             node.stop()
-    minutes, seconds = divmod(int(time.monotonic() - begun), 60)
+    took = time.monotonic() - begun
+    written = {"run": provenance(), "seconds": took, "text": report.export_text()}
+    (out / "report.json").write_text(json.dumps(written, indent=2) + "\n")
+    minutes, seconds = divmod(int(took), 60)
     if keep:
         screen.print(
             f"left running: Airflow {stack.url} ({stack.username} / {stack.password}), operator {node.console}"
@@ -306,9 +320,14 @@ def _headline(view: RunView | None) -> str:
     return f"run {view.phase}, boosting round {view.rounds_done} of {view.rounds_total} {view.reason}".rstrip()
 
 
-def _show_results(out: Path, configs: dict[str, Path], banks: list[str], settings: dict[str, Any]) -> None:
+def _show_results(
+    out: Path,
+    configs: dict[str, Path],
+    banks: list[str],
+    settings: dict[str, Any],
+    tell: Callable[[RenderableType], None],
+) -> None:
     """Per bank: alone, consortium, pooled, on the bank's own later rows."""
-    screen.print("[bold]4[/] what it brought, on each bank's own later rows (never trained on)")
     contract = load_contract(load_config(configs[banks[0]]).contract)
     names = list(contract.feature_names)
     params = BoostingParameters.from_mapping(settings["params"])
@@ -357,9 +376,9 @@ def _show_results(out: Path, configs: dict[str, Path], banks: list[str], setting
         figures = [_figure(m.get(key)) for key in ("auc_pr", "recall_at_budget") for m in three]
         shown.add_row(bank, f"{result['rows']:,}", f"{result['frauds']:,}", *figures)
         rows.append({"bank": bank, "rows": result["rows"], "frauds": result["frauds"]} | _flat(three))
-    screen.print(shown)
+    tell(shown)
     everyone = evaluations[banks[0]]["consortium"]
-    screen.print(
+    tell(
         f"  all banks, by secure sum: AUC-PR {_figure(everyone['auc_pr'])}, AUC-ROC {_figure(everyone['auc_roc'])}, "
         f"recall {_figure(everyone['recall_at_budget'])} over {everyone['rows']:,} rows, {everyone['frauds']:,} frauds"
     )
@@ -379,11 +398,12 @@ def _figure(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
-def _show_alerts(out: Path, bank: str) -> None:
+def _show_alerts(out: Path, bank: str, tell: Callable[[RenderableType], None]) -> None:
     path = out / "work" / bank / "alerts" / "alerts.csv"
     alerts = pd.read_csv(path).head(5).fillna("")
-    shown = Table("time", "score", "reasons (SHAP, log-odds)", title=f"{bank}'s top alerts of its last week ({path})")
+    shown = Table("time", "score", "reasons (SHAP, log-odds)", title=f"top alerts of {bank} in its last week")
     for _, alert in alerts.iterrows():
         reasons = ", ".join(filter(None, (str(alert[f"reason_{i}"]) for i in (1, 2, 3))))
         shown.add_row(str(alert["event_time"])[:19], f"{alert['score']:.3f}", reasons)
-    screen.print(shown)
+    tell(shown)
+    screen.print(f"all of them: {path}")

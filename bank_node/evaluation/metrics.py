@@ -24,7 +24,18 @@ Counts = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankingMetrics:
-    """How well scores rank frauds. NaN-free: `None` where a figure has no meaning (no fraud, or nothing else)."""
+    """How well scores rank frauds. NaN-free: `None` where a figure has no meaning (no fraud, or nothing else).
+
+    Attributes:
+        rows: rows that were judged: outgoing payments whose label is known.
+        frauds: how many of them are frauds.
+        auc_pr: average precision: precision at each score, weighted by the recall gained there. A random order has the
+            share of frauds, a perfect one 1.
+        auc_roc: chance that a fraud has a higher score than another row, ties by half.
+        recall_at_budget: share of the frauds among the alerts.
+        precision_at_budget: share of the alerts that are frauds.
+        alerts: rows that the alert budget allows: its share of all rows, rounded down.
+    """
 
     rows: int
     frauds: int

@@ -37,7 +37,14 @@ class _Grid(BaseModel, ABC):
 
 
 class LinearGrid(_Grid):
-    """``cells`` equal cells from ``low`` to ``high``."""
+    """``cells`` equal cells from ``low`` to ``high``.
+
+    Attributes:
+        kind: ``linear``.
+        low: first edge.
+        high: last edge.
+        cells: how many between them.
+    """
 
     kind: Literal["linear"]
     low: FiniteFloat
@@ -60,6 +67,14 @@ class LogGrid(_Grid):
     With ``low`` below zero the grid is symmetrical-log: it mirrors the ratio cells, and one cell around zero reaches
     from ``-smallest`` to ``smallest``. ``whole`` rounds the edges to whole numbers, for counts: then small counts
     have an edge each and large ones share cells, and there are fewer edges than ``cells`` + 1.
+
+    Attributes:
+        kind: ``log``.
+        low: first edge.
+        high: last edge.
+        cells: how many between them.
+        smallest: with ``low`` below zero: where the cell around zero ends.
+        whole: round the edges to whole numbers.
     """
 
     kind: Literal["log"]
@@ -98,7 +113,12 @@ class LogGrid(_Grid):
 
 
 class ValuesGrid(_Grid):
-    """The edges themselves, for codes and other small sets of numbers."""
+    """The edges themselves, for codes and other small sets of numbers.
+
+    Attributes:
+        kind: ``values``.
+        values: the edges, increasing.
+    """
 
     kind: Literal["values"]
     values: Annotated[tuple[FiniteFloat, ...], Field(min_length=1, max_length=MAX_EDGES)]

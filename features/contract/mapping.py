@@ -40,10 +40,12 @@ class ColumnMapping(_Model):
 
     Attributes:
         source: the bank's column, or several that are joined by ``joiner`` (``from`` in the file).
+        joiner: what stands between the values of joined columns.
         constant: the same text in every row, instead of a column.
         absent: the bank has nothing for it: null in every row. Only where the contract allows null.
         codes: from the bank's text to the contract's; matched whole after trimming. A text that is not there is
             quarantined unless ``other`` names what it becomes. An empty value on the right means null.
+        other: the contract's code for every text that ``codes`` lacks; without it those rows are quarantined.
         standard: iso18245 reads four-digit merchant category codes as the packaged contract's categories, iso3166
             two-letter, three-letter and numeric country codes as two-letter ones.
         format: of times in text, as strptime has it; null is ISO 8601.
@@ -55,6 +57,7 @@ class ColumnMapping(_Model):
         sign: what a negative number means: ``keep`` leaves it (and the contract refuses it), ``absolute`` drops the
             sign, ``negate`` turns it.
         sign_of: for direction: the column whose sign tells it, with ``negative`` saying which way a negative is.
+        negative: with ``sign_of``: the direction of a negative number.
     """
 
     source: _Text | tuple[_Text, ...] | None = Field(default=None, alias="from")
@@ -113,6 +116,7 @@ class CurrencyMapping(_Model):
         source: the bank's column of ISO 4217 codes (``from`` in the file).
         rates: CSV with the columns day (YYYY-MM-DD), currency and rate: units of the contract's currency for one of
             it. The payment's UTC day counts; where it has no rate, the last of the ``stale_days`` before it.
+        stale_days: how many days old a rate may be; a payment without one is quarantined.
     """
 
     source: _Text = Field(alias="from")
@@ -121,7 +125,13 @@ class CurrencyMapping(_Model):
 
 
 class CsvFormat(_Model):
-    """How the bank's CSV files are written."""
+    """How the bank's CSV files are written.
+
+    Attributes:
+        delimiter: what parts the fields.
+        quote: what fields are quoted with; inside a field it is doubled.
+        encoding: of the whole file.
+    """
 
     delimiter: Literal[",", ";", "|", "\t"] = ","
     quote: Literal['"', "'"] = '"'
@@ -134,6 +144,7 @@ class LabelMapping(_Model):
     Attributes:
         columns: ``payment_id`` and ``is_fraud``, and ``label_time`` (when it was decided) if the source tells it.
         version_column: of two decisions on one payment the larger wins; without it the one in a file of a later name.
+        csv: how its CSV files are written.
     """
 
     columns: dict[str, ColumnMapping] = {
@@ -155,9 +166,13 @@ class LabelMapping(_Model):
 
 
 class Mapping(_Model):
-    """A whole mapping; make one with `load_mapping`, `identity_mapping` or ``Mapping.model_validate``.
+    """A whole mapping.
 
     Attributes:
+        contract: name of the contract that it is for.
+        columns: the contract's column to where it comes from; every required one must be there.
+        currency: the currency of amounts, where they are not all in the contract's.
+        csv: how the bank's CSV files are written.
         version_column: the bank's column that grows when it corrects a row; the largest wins, in the column's own
             order. Without it a row in a file of a later name replaces the same payment in an earlier one.
         labels: how a label source is read, where the configuration names one.

@@ -58,7 +58,19 @@ class _Model(BaseModel):
 
 
 class ColumnSpec(_Model):
-    """One column of the payments table: type, unit, whether it may be null or absent, and what values it may have."""
+    """One column of the payments table: type, unit, whether it may be null or absent, and what values it may have.
+
+    Attributes:
+        name: one of the columns that this version knows.
+        type: ``string``, ``timestamp`` (UTC, to the microsecond) or ``number``.
+        description: what it means, for people.
+        unit: of numbers and times, for people.
+        required: whether a bank must have the column.
+        nullable: whether a value may be missing.
+        vocabulary: of text: the list of ``vocabularies`` that its codes come from.
+        at_most: of numbers: the largest allowed one.
+        allowed: of numbers: all that are allowed.
+    """
 
     name: _Name
     type: Literal["string", "timestamp", "number"]
@@ -97,7 +109,13 @@ class ColumnSpec(_Model):
 
 
 class FeatureSpec(_Model):
-    """One feature of the contract: its name in the catalogue, its meaning in words, and its bin grid."""
+    """One feature of the contract: its name in the catalogue, its meaning in words, and its bin grid.
+
+    Attributes:
+        name: in the catalogue, or one of the shared features.
+        description: what it means, for people.
+        grid: the fixed edges among which the consortium chooses its bins.
+    """
 
     name: _Name
     description: _Text
@@ -105,7 +123,15 @@ class FeatureSpec(_Model):
 
 
 class LabelSpec(_Model):
-    """The label's definition, and how long after a payment its label is settled."""
+    """The label's definition, and how long after a payment its label is settled.
+
+    Attributes:
+        column: the column with 1 for fraud and 0 for not.
+        time_column: the column with the time at which a label became known.
+        description: what counts as fraud, for people.
+        delay_days: a label without a time counts as known so many days after the payment, and so many days lie
+            between training and test rows.
+    """
 
     column: Literal["is_fraud"]
     time_column: Literal["label_time"]
@@ -114,9 +140,16 @@ class LabelSpec(_Model):
 
 
 class DataContract(_Model):
-    """A whole contract. Frozen; make one with `load_contract` or ``DataContract.model_validate``.
+    """A whole contract; banks whose contracts have the same fingerprint mean the same by everything in it.
 
     Attributes:
+        name: the contract's name; a mapping names it.
+        version: major.minor.patch; `features contract check` says which step a change needs.
+        description: what it is for.
+        label: what is predicted.
+        vocabularies: name to codes in a fixed order, or to the name of a public standard (``iso3166``).
+        columns: the payments table.
+        features: what is made of it, in the order of the model's columns.
         alert_budget: share of rows a bank can look into, above 0 and at most 1.
         minor_unit_digits: decimal places of the currency's smallest unit (ISO 4217); amounts are rounded to it.
         shared_risk: what the banks count together about counterparties; None if they share nothing but the model.

@@ -113,6 +113,7 @@ class EntityKind(_Model):
     """One kind of counterparty, or devices, and the size of its sketch.
 
     Attributes:
+        name: of the kind, in features and files.
         column: where the entity's identifier is; payments without one are not counted.
         channels: codes of the payments' channel that have such a counterparty.
         width: cells of a row; an estimate is above the truth by the day's total over the width, on average.
@@ -130,6 +131,7 @@ class SharedRiskSpec(_Model):
     """What the banks share about counterparties: a section of the contract, so of its fingerprint.
 
     Attributes:
+        kinds: what is counted, each with the size of its sketch.
         account_kind: the kind as which a customer's own account is looked up, or None.
         history_days: how many days back a run asks for.
         payments_below: a bank sends a cell with fewer payments in a day as 0. 1 sends all.

@@ -31,6 +31,7 @@ class BankTable(BaseModel):
     """Where a bank's payments are, when they are a table or view of a database.
 
     Attributes:
+        engine: ``postgresql`` or ``spark``.
         table: its name, with the schema (and on Spark the catalogue) before it if it isn't in the default one.
         connection: PostgreSQL: a libpq connection string or URL without a password, for instance
             ``service=warehouse`` or ``host=db dbname=payments user=crossbank passfile=/etc/crossbank/pgpass``.

@@ -26,7 +26,7 @@ from features import DataContract, extract_features, load_contract
 from protocol.errors import ConfigError
 from protocol.messages import RunView
 from simulator.generator import GeneratorSettings, bank_names, generate
-from simulator.harness.measuring import available_bytes, peak_bytes, processor_seconds
+from simulator.harness.measuring import available_bytes, peak_bytes, processor_seconds, provenance
 from simulator.harness.processes import AggregatorProcess
 from simulator.harness.training import federate_saved, the_model
 from simulator.harness.worker import BankJob, save_job
@@ -94,6 +94,7 @@ def bench_large(
     tell(f"training on {n_rows:,} rows of {banks} banks, {features} features, {trees} trees, {layout}")
     trained = _train(folders, params, out, contract.alert_budget, tell)
     report = {
+        "run": provenance(),
         "banks": banks,
         "rows": n_rows,
         "frauds": sum(figures["frauds"] for figures in extracted.values()),

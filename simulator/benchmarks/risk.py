@@ -5,6 +5,8 @@ daily tables of a sketch and its windows, the others by daily counts per counter
 differs by the sketch's error, which is told.
 """
 
+import json
+from pathlib import Path
 from statistics import median
 from time import perf_counter
 from typing import Any
@@ -14,6 +16,7 @@ import pandas as pd
 
 from features.contract.sections import SPANS, EntityKind
 from features.shared_risk import Facts, day_tables, tokens_of, windows
+from simulator.harness.measuring import provenance
 
 __all__ = ["bench_risk"]
 
@@ -21,13 +24,16 @@ _FIRST, _DAYS = 20_000, 120
 _KEY = b"a key for measuring only, no one"
 
 
-def bench_risk(rows: int = 1_000_000, entities: int = 20_000, repeats: int = 3) -> dict[str, Any]:
+def bench_risk(
+    rows: int = 1_000_000, entities: int = 20_000, repeats: int = 3, *, out: Path | None = None
+) -> dict[str, Any]:
     """Seconds of each, ours over the others' (medians over the repeats), and how far the sketch is off.
 
     Args:
         rows: payments; 1 in 200 is a fraud, known up to ten days later.
         entities: counterparties, Zipf.
         repeats: measurements of each.
+        out: folder for ``bench_risk.json``; None writes none.
     """
     rng = np.random.default_rng(3)
     weights = 1 / np.arange(1, entities + 1) ** 0.8
@@ -109,7 +115,8 @@ def bench_risk(rows: int = 1_000_000, entities: int = 20_000, repeats: int = 3) 
     if any((also_exact[name] != exact[name]).any() for name in exact):
         raise AssertionError("pandas and Polars computed different counts")
     off = {name: float((sketched[name] != exact[name]).mean()) for name in exact}
-    return {
+    report = {
+        "run": provenance(),
         "rows": rows,
         "entities": entities,
         "seconds": median(a for a, _, _ in times),
@@ -120,3 +127,7 @@ def bench_risk(rows: int = 1_000_000, entities: int = 20_000, repeats: int = 3) 
         "below_truth": int(sum((sketched[name] < exact[name]).sum() for name in exact)),
         "share_off": off,
     }
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "bench_risk.json").write_text(json.dumps(report, indent=2) + "\n")
+    return report

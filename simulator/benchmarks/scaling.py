@@ -24,6 +24,7 @@ from protocol.layout import CHUNK_SLOTS, PAYLOAD_SLOTS
 from protocol.messages import Chunk, StepHeader
 from protocol.steps import Step
 from simulator.benchmarks.training import make_rows
+from simulator.harness.measuring import provenance
 from simulator.harness.training import federate
 
 __all__ = ["scaling"]
@@ -61,7 +62,7 @@ def scaling(out: Path, *, most_banks: int = 100, most_rows: int = 800_000) -> di
         shown.add_row(name, f"{first:,}", f"{last:,}", f"{before:.3f} to {after:.3f}", growth, f"{r2:.4f}")
     screen.print(shown)
     out.mkdir(parents=True, exist_ok=True)
-    (out / "scaling.json").write_text(json.dumps(report, indent=2) + "\n")
+    (out / "scaling.json").write_text(json.dumps({"run": provenance(), **report}, indent=2) + "\n")
     _plot(report, out / "scaling.svg")
     screen.print(f"plot: {out / 'scaling.svg'}")
     return report

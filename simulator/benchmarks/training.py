@@ -16,6 +16,7 @@ from bank_node.boosting import BoostingParameters
 from bank_node.boosting.row_files import BankRows
 from bank_node.boosting.xgboost_settings import xgboost_settings
 from simulator.benchmarks.kernels import SAME_WORK, kernel_seconds, xgboost_seconds
+from simulator.harness.measuring import provenance
 from simulator.harness.tables import SimulatedTable, auto_grid
 from simulator.harness.training import federate
 
@@ -116,6 +117,7 @@ def bench(
     for name, phases in details.items():
         screen.print(f"{name}, by phase: " + ", ".join(f"{k} {v:.2f} s" for k, v in phases.items()))
     report = {
+        "run": provenance(),
         "banks": banks,
         "rows_per_bank": rows,
         "features": features,

@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from features.engineering.windows import Aggregate, Measure, with_aggregates
+from simulator.harness.measuring import provenance
 
 __all__ = ["bench_features", "make_payments"]
 
@@ -57,8 +58,8 @@ def bench_features(
     """Measure, print, and return both comparisons; with ``out``, also write them to ``bench_data.json`` there.
 
     Returns:
-        ``rows``, and for ``windows`` and ``bins`` each way's ``seconds`` (median; the slow pandas windows run once) and
-        the ``ratio`` of ours to each other way's.
+        ``run``, ``rows``, and for ``windows`` and ``bins`` each way's ``seconds`` (median; the slow pandas windows run
+        once) and the ``ratio`` of ours to each other way's.
     """
     threads = os.cpu_count() or 1
     screen = Console()
@@ -70,7 +71,7 @@ def bench_features(
     }
     columns = _columns(rows, features)
     bins = {"Crossbank": _our_bins(columns), "Polars": _polars_bins(columns), "pandas": _pandas_bins(columns)}
-    report: dict[str, Any] = {"rows": rows, "threads": threads}
+    report: dict[str, Any] = {"run": provenance(), "rows": rows, "threads": threads}
     found: dict[str, Any] = {}
     for name, ways in (("windows", windows), ("bins", bins)):
         times: dict[str, list[float]] = {way: [] for way in ways}

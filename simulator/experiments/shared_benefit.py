@@ -6,6 +6,7 @@ XGBoost itself, as the federated model equals it; only the features differ.
 """
 
 import argparse
+import json
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from features.engineering.catalogue import CATALOGUE
 from features.shared_risk import Facts, day_number, day_tables, facts_of, shared_features, tokens_of
 from protocol.errors import ConfigError
 from simulator.generator import GeneratorSettings, generate
+from simulator.harness.measuring import provenance
 
 __all__ = ["FEATURES", "Figures", "compare", "consortium_features", "plant_merchants"]
 
@@ -219,6 +221,7 @@ def main(arguments: Iterable[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="What shared counterparty risk brings.")
     parser.add_argument("--seeds", type=int, nargs="+", default=[41])
     parser.add_argument("--data", type=Path, help="the folder of card_payments; without it, payments are generated")
+    parser.add_argument("--out", type=Path, help="JSON file of the figures; those of the other data in it are kept")
     options = parser.parse_args(arguments)
     spec = load_contract(None).shared_risk
     if spec is None:
@@ -232,8 +235,18 @@ def main(arguments: Iterable[str] | None = None) -> None:
                 rows.append({"seed": seed, "features": way, "auc_pr": figures.auc_pr, "recall": figures.recall})
                 rows[-1]["recall_targeted"] = figures.targeted
                 print(rows[-1], flush=True)
+    if options.out is not None:
+        _keep(options.out, "generated" if options.data is None else options.data.name, rows)
     table = pd.DataFrame(rows)
     print(table.groupby("features", sort=False)[["auc_pr", "recall", "recall_targeted"]].mean().round(3).to_string())
+
+
+def _keep(path: Path, data: str, rows: list[dict[str, Any]]) -> None:
+    """Write the figures beside those of other data sets."""
+    before = json.loads(path.read_text())["figures"] if path.exists() else []
+    figures = [row for row in before if row["data"] != data] + [{"data": data} | row for row in rows]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"run": provenance(), "figures": figures}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -52,10 +52,3 @@ def test_generated_stubs_are_fresh() -> None:
 def test_no_module_is_longer_than_600_lines() -> None:
     files = [p for package in (*PACKAGES, "dags", "simulator") for p in (ROOT / package).rglob("*.py")]
     assert not [p.name for p in files if "_pb2" not in p.name and len(p.read_text().splitlines()) > 600]
-
-
-def test_the_state_diagram_is_drawn_from_the_table() -> None:
-    from tests.architecture.state_diagram import DOCUMENT, diagram, renewed
-
-    text = DOCUMENT.read_text()
-    assert renewed(text) == text and diagram() in text

@@ -29,6 +29,7 @@ from bank_node.boosting import (
 from features import extract_features, load_contract, time_split
 from simulator.datasets import load_dataset
 from simulator.generator import GeneratedConsortium, GeneratorSettings, generate
+from simulator.harness.measuring import provenance
 
 _TRAIN_SHARE = 0.7
 
@@ -107,7 +108,9 @@ def main() -> None:
             screen.print(f"{name}, seed {seed}: {found}")
     screen.print(shown)
     if options.out:
-        options.out.write_text(json.dumps(figures, indent=2) + "\n")
+        report = {"run": provenance(), "trees": options.trees, "figures": figures}
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        options.out.write_text(json.dumps(report, indent=2) + "\n")
 
 
 if __name__ == "__main__":

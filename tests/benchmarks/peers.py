@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from bank_node.evaluation.metrics import rank_metrics
+from simulator.harness.measuring import provenance
 from tests.benchmarks.peer_rows import settings, site_rows
 
 __all__ = ["CANDIDATES", "Candidate", "judge", "main", "markdown", "write_rows"]
@@ -318,7 +319,7 @@ def main() -> None:
         else:
             results[key] = run(candidate, out / "data", out / key, out / "envs", chosen.timeout)
         print(f"{candidate.name}: {json.dumps(results[key])}", flush=True)
-    report = {"settings": settings(out / "data"), "results": results}
+    report = {"run": provenance(), "settings": settings(out / "data"), "results": results}
     (out / "peers.json").write_text(json.dumps(report, indent=2) + "\n")
     text = markdown(results)
     (out / "peers.md").write_text(text + "\n")
