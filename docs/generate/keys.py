@@ -76,7 +76,7 @@ def _fields(model: type) -> list[tuple[str, Any, Sequence[Any], str, str]]:
     hints = typing.get_type_hints(model)
     return [
         (field.name, hints[field.name], (), "required" if field.default is MISSING else _value(field.default), "")
-        for field in fields(model)
+        for field in fields(model)  # type: ignore[arg-type]
     ]
 
 

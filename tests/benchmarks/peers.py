@@ -156,7 +156,7 @@ def write_rows(data: Path, *, sites: int, rows: int, features: int, trees: int, 
         labels=np.concatenate([part[1] for part in held_out]),
     )
     threads = len(os.sched_getaffinity(0))
-    chosen = {"sites": sites, "rows": rows, "features": features, "trees": trees}
+    chosen: dict[str, float] = {"sites": sites, "rows": rows, "features": features, "trees": trees}
     chosen |= {"depth": 6, "bins": 64, "eta": 0.3, "threads": threads}
     (data / "settings.json").write_text(json.dumps(chosen))
 
@@ -231,7 +231,7 @@ def run(candidate: Candidate, data: Path, out: Path, environments: Path, timeout
     if code or not (out / "result.json").exists():
         lines = (out / "log.txt").read_text(errors="replace").strip().splitlines() or ["no output"]
         return {"failed": f"failed ({code}): {lines[-1].strip()[:160]}"}
-    return json.loads((out / "result.json").read_text()) | {"auc_pr": judge(data, np.load(out / "scores.npy"))}
+    return dict(json.loads((out / "result.json").read_text())) | {"auc_pr": judge(data, np.load(out / "scores.npy"))}
 
 
 def judge(data: Path, scores: np.ndarray) -> float:

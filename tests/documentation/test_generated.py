@@ -53,7 +53,7 @@ class Told(BaseModel):
 
 
 def test_a_model_s_keys_are_told_with_type_default_and_meaning() -> None:
-    with pytest.raises(LookupError, match="Told.inner has no description"):
+    with pytest.raises(LookupError, match=r"Told\.inner has no description"):
         keys.sections({"The file": Told, "inner part": Inner})
     Told.model_fields["inner"].description = "the part"
     text = keys.sections({"The file": Told, "inner part": Inner})
