@@ -15,12 +15,13 @@ from aggregator.persistence.audit import AuditKind, AuditLog
 from aggregator.persistence.store import Store
 from aggregator.rpc.access import AccessControl, RevocationList
 from aggregator.rpc.decoding import SafeDecoding
+from aggregator.rpc.gate import CallGate
 from aggregator.rpc.service import ConsortiumService
 from aggregator.runs.coordinator import Coordinator
 from protocol import crossbank_pb2_grpc as rpc
 from protocol.channel import CHANNEL_OPTIONS, read_private_key
 from protocol.errors import ConfigError, LocalError
-from protocol.limits import MAX_BANKS
+from protocol.limits import MAX_BANKS, MAX_CALLS_PER_IDENTITY
 
 __all__ = ["AggregatorServer"]
 
@@ -46,11 +47,11 @@ class AggregatorServer:
 
         self._pool = AddingPool(config.adding_processes) if config.adding_processes else None
         self.coordinator = Coordinator(store, on_refusal=refused, pool=self._pool)
-        # Every bank waits in one call during a step; each wait holds a thread.
+        # A call holds a thread; so many that certificates which use all they may leave enough for the others.
         self._server = grpc.server(
-            ThreadPoolExecutor(max_workers=2 * MAX_BANKS, thread_name_prefix="call"),
-            options=[*CHANNEL_OPTIONS, ("grpc.so_reuseport", 0)],
-            interceptors=[SafeDecoding(self.audit)],
+            ThreadPoolExecutor(max_workers=MAX_BANKS * MAX_CALLS_PER_IDENTITY, thread_name_prefix="call"),
+            options=[*CHANNEL_OPTIONS, ("grpc.so_reuseport", 0), ("grpc.max_concurrent_streams", 64)],
+            interceptors=[CallGate(self.access), SafeDecoding(self.audit)],
         )
         rpc.add_ConsortiumServicer_to_server(ConsortiumService(self.coordinator, self.access), self._server)
         checks = health.HealthServicer()

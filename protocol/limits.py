@@ -14,6 +14,7 @@ __all__ = [
     "MAX_CALL_SECONDS",
     "MAX_DETAIL_CHARS",
     "MAX_EVENTS_KEPT",
+    "MAX_IDLE_SECONDS",
     "MAX_ID_CHARS",
     "MAX_KEY_BYTES",
     "MAX_MESSAGE_BYTES",
@@ -53,6 +54,9 @@ MAX_OPEN_RUNS: Final = 64
 MAX_CALLS_PER_IDENTITY: Final = 8
 #: Longest deadline a call may ask for, in seconds: long enough for 360 MB over a thin link.
 MAX_CALL_SECONDS: Final = 3700
+#: How long a caller may keep the node waiting for its next message, or for taking one: a message is 0.8 MB at most,
+#: which a link of 110 kbit/s carries in a minute.
+MAX_IDLE_SECONDS: Final = 60
 #: How long the node holds a call that waits for other banks before it says "pending".
 MAX_WAIT_SECONDS: Final = 20
 #: Calls a second of one certificate, on average and at once: a bank needs a few a step, and polls five times a second.

@@ -35,8 +35,10 @@ class AuditKind(enum.StrEnum):
     ACTION_REFUSED = "action refused"
     #: A payload was not what the run announced.
     PAYLOAD_REFUSED = "payload refused"
+    #: One certificate asked for more calls, at once or a second, than it may.
+    CALLS_LIMITED = "calls limited"
     REVOCATION_LIST_READ = "revocation list read"
-    #: A call under way was ended because its certificate was revoked meanwhile.
+    #: A call under way was ended: its certificate was revoked meanwhile, or it kept the node waiting.
     CALL_ENDED = "call ended"
 
 

@@ -1,7 +1,9 @@
 """Who may call: the certificate behind a call, whether it still counts, and what its role allows. No run logic.
 
 TLS has already checked that the certificate comes from the consortium's CA; what TLS does not see is checked here on
-every call: revocation (at once, on open connections too), expiry since the connection was opened, identity and role.
+every call before anything of it is read (`aggregator.rpc.gate`): revocation (at once, on open connections too), expiry
+since the connection was opened, role, deadline, calls at once and calls a second of one certificate. Only that a bank
+names itself is checked later, since the message names it. A call that keeps the node waiting is ended.
 """
 
 import datetime as dt
@@ -9,7 +11,7 @@ import functools
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
@@ -19,9 +21,38 @@ from cryptography.x509.oid import NameOID
 
 from aggregator.persistence.audit import AuditKind, AuditLog
 from protocol.errors import ConfigError
-from protocol.limits import CALL_BURST, CALLS_PER_SECOND, MAX_BANKS, MAX_CALL_SECONDS, MAX_CALLS_PER_IDENTITY
+from protocol.limits import (
+    CALL_BURST,
+    CALLS_PER_SECOND,
+    MAX_BANKS,
+    MAX_CALL_SECONDS,
+    MAX_CALLS_PER_IDENTITY,
+    MAX_IDLE_SECONDS,
+)
 
-__all__ = ["AccessControl", "Caller", "RevocationList"]
+__all__ = ["METHOD_ROLES", "AccessControl", "Call", "Caller", "RevocationList"]
+
+_EVERYBODY = frozenset({"bank", "operator", "aggregator"})
+_MEMBERS = frozenset({"bank", "operator"})
+_BANKS = frozenset({"bank"})
+#: Who may call what; a method that is not here is nobody's.
+METHOD_ROLES: dict[str, frozenset[str]] = {
+    "/crossbank.v1.Consortium/OpenRun": frozenset({"operator"}),
+    "/crossbank.v1.Consortium/AbortRun": _MEMBERS,
+    "/crossbank.v1.Consortium/ListRuns": _MEMBERS,
+    "/crossbank.v1.Consortium/GetRun": _MEMBERS,
+    "/crossbank.v1.Consortium/Join": _BANKS,
+    "/crossbank.v1.Consortium/AnnounceKey": _BANKS,
+    "/crossbank.v1.Consortium/PublishBundle": _BANKS,
+    "/crossbank.v1.Consortium/GetKeys": _BANKS,
+    "/crossbank.v1.Consortium/SecureSum": _BANKS,
+    "/crossbank.v1.Consortium/SumAtOnce": _BANKS,
+    "/crossbank.v1.Consortium/AwaitSum": _BANKS,
+    "/crossbank.v1.Consortium/Report": _BANKS,
+    "/crossbank.v1.Consortium/GetReports": _BANKS,
+    "/grpc.health.v1.Health/Check": _EVERYBODY,
+    "/grpc.health.v1.Health/Watch": _EVERYBODY,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +63,16 @@ class Caller:
     role: str
     serial: str
     peer: str
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Call:
+    """A call under way: whose it is, and since when the node waits for its caller (0: it does not)."""
+
+    caller: Caller
+    method: str
+    context: grpc.ServicerContext = field(repr=False)
+    waiting_since: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,21 +146,23 @@ class RevocationList:
 
 
 class AccessControl:
-    """Checks every call's certificate, and ends the calls of one that is revoked meanwhile."""
+    """Checks every call's certificate, and ends the calls of one that is revoked meanwhile or keeps us waiting."""
 
     def __init__(
         self, revoked: RevocationList, audit: AuditLog, now: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC)
     ) -> None:
         self.revoked = revoked
         self.audit = audit
+        self.idle_seconds: float = MAX_IDLE_SECONDS
         self._now = now
         self._lock = threading.Lock()
-        self._active: dict[str, set[grpc.ServicerContext]] = {}
+        self._calls: dict[grpc.ServicerContext, Call] = {}
+        self._active: dict[str, set[Call]] = {}
         self._clock = time.monotonic
         self._tokens: dict[str, tuple[float, float]] = {}
 
-    def caller(self, context: grpc.ServicerContext) -> Caller:
-        """The party behind a call; ends the call if its certificate does not count."""
+    def admit(self, context: grpc.ServicerContext, method: str) -> Call:
+        """Take a call in before anything of it is read; ends the call if its certificate does not count, or no more."""
         try:
             party = _party(context.auth_context()["x509_pem_cert"][0])
             caller = Caller(identity=party.identity, role=party.role, serial=party.serial, peer=context.peer())
@@ -130,9 +173,21 @@ class AccessControl:
             self._refuse(context, caller, AuditKind.CERTIFICATE_REFUSED, "the certificate is revoked")
         if not party.begins <= self._now() <= party.ends:
             self._refuse(context, caller, AuditKind.CERTIFICATE_REFUSED, "the certificate has run out")
-        self._admit(context, caller)
-        self._follow(context, caller)
-        return caller
+        roles = METHOD_ROLES.get(method, frozenset())
+        if caller.role not in roles:
+            whose = " or ".join("a bank" if role == "bank" else "an operator" for role in sorted(roles)) or "nobody"
+            self._refuse(context, caller, AuditKind.ACTION_REFUSED, f"only {whose} may do this")
+        return self._enter(context, caller, method)
+
+    def caller(self, context: grpc.ServicerContext) -> Caller:
+        """The party behind a call that was admitted."""
+        with self._lock:
+            call = self._calls.get(context)
+        if call is None:
+            # It ended while we came here, so nobody is told; no call comes by another way than `admit`.
+            context.abort(grpc.StatusCode.CANCELLED, "the call is over")
+            raise AssertionError("unreachable")
+        return call.caller
 
     def bank(self, context: grpc.ServicerContext, bank: str) -> str:
         """The calling bank's id, which must be the one the message names."""
@@ -148,52 +203,73 @@ class AccessControl:
             self._refuse(context, caller, AuditKind.ACTION_REFUSED, "only an operator may do this")
         return caller.identity
 
+    def waits(self, call: Call, waiting: bool) -> None:
+        """Note that the node begins, or ends, to wait for the caller: for its next message, or until it takes one."""
+        call.waiting_since = self._clock() if waiting else 0.0
+
     def enforce(self) -> None:
-        """Read the revocation list if it changed, and end the calls under way of certificates on it."""
+        """Read the revocation list if it changed; end the calls of certificates on it, and those that idle."""
+        self._end_idle()
         if self.revoked.read():
             count = len(self.revoked.serials)
             self.audit.record(AuditKind.REVOCATION_LIST_READ, detail=f"{count} certificates are revoked")
         with self._lock:
-            ended = [(serial, call) for serial in self.revoked.serials for call in self._active.get(serial, ())]
-        for serial, call in ended:
-            self.audit.record(
-                AuditKind.CALL_ENDED, serial=serial, peer=call.peer(), detail="the certificate is revoked"
+            ended = [call for serial in self.revoked.serials for call in self._active.get(serial, ())]
+        for call in ended:
+            self._end(call, "the certificate is revoked")
+
+    def _end_idle(self) -> None:
+        before = self._clock() - self.idle_seconds
+        with self._lock:
+            idle = [call for call in self._calls.values() if 0.0 < call.waiting_since < before]
+        for call in idle:
+            self._end(
+                call, f"{call.method.rsplit('/', 1)[-1]}: nothing came, or was taken, for {self.idle_seconds:g} s"
             )
-            call.cancel()
+
+    def _end(self, call: Call, why: str) -> None:
+        # First the call, then the record: one that can't be written must not keep the call alive.
+        call.context.cancel()
+        caller = call.caller
+        self.audit.record(
+            AuditKind.CALL_ENDED, identity=caller.identity, serial=caller.serial, peer=caller.peer, detail=why
+        )
 
     def _refuse(self, context: grpc.ServicerContext, caller: Caller, kind: AuditKind, why: str) -> NoReturn:
         self.audit.record(kind, identity=caller.identity, serial=caller.serial, peer=caller.peer, detail=why)
         status = grpc.StatusCode.PERMISSION_DENIED
         if kind is AuditKind.CERTIFICATE_REFUSED:
             status = grpc.StatusCode.UNAUTHENTICATED
+        if kind is AuditKind.CALLS_LIMITED:
+            status = grpc.StatusCode.RESOURCE_EXHAUSTED
         context.abort(status, why)
         raise AssertionError("unreachable")
 
-    def _admit(self, context: grpc.ServicerContext, caller: Caller) -> None:
+    def _enter(self, context: grpc.ServicerContext, caller: Caller, method: str) -> Call:
         """Caps on what one certificate may ask for: deadlines, calls at once, calls a second."""
         left = context.time_remaining()
         if left is None or left > MAX_CALL_SECONDS:
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"a call needs a deadline of {MAX_CALL_SECONDS} s at most")
-        now = self._clock()
+        now, call = self._clock(), Call(caller=caller, method=method, context=context)
         with self._lock:
             tokens, since = self._tokens.get(caller.serial, (float(CALL_BURST), now))
             tokens = min(float(CALL_BURST), tokens + (now - since) * CALLS_PER_SECOND) - 1
             crowded = len(self._active.get(caller.serial, ())) >= MAX_CALLS_PER_IDENTITY
             self._tokens[caller.serial] = (max(tokens, -1.0), now)
+            if not (crowded or tokens < 0):
+                self._calls[context] = call
+                self._active.setdefault(caller.serial, set()).add(call)
         if crowded or tokens < 0:
             what = f"{MAX_CALLS_PER_IDENTITY} calls at once" if crowded else f"{CALLS_PER_SECOND} calls a second"
-            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"no more than {what}; try again")
+            self._refuse(context, caller, AuditKind.CALLS_LIMITED, f"no more than {what}; try again")
+        if not context.add_callback(lambda: self._leave(call)):
+            self._leave(call)
+        return call
 
-    def _follow(self, context: grpc.ServicerContext, caller: Caller) -> None:
+    def _leave(self, call: Call) -> None:
         with self._lock:
-            self._active.setdefault(caller.serial, set()).add(context)
-
-        def over() -> None:
-            with self._lock:
-                calls = self._active.get(caller.serial, set())
-                calls.discard(context)
-                if not calls:
-                    self._active.pop(caller.serial, None)
-
-        if not context.add_callback(over):
-            over()
+            self._calls.pop(call.context, None)
+            calls = self._active.get(call.caller.serial, set())
+            calls.discard(call)
+            if not calls:
+                self._active.pop(call.caller.serial, None)
