@@ -1,13 +1,19 @@
 """The error families every part shares: our fault (`LocalError`) or theirs (`RemoteError`). No handling here."""
 
+from typing import ClassVar
+
 __all__ = [
+    "AccessRefused",
+    "AggregatorFailed",
     "AggregatorUnreachable",
     "ConfigError",
     "CrossbankError",
     "Equivocation",
     "FieldOverflow",
     "LocalError",
+    "PlanError",
     "ProtocolViolation",
+    "QualityGateClosed",
     "RemoteError",
     "RosterChanged",
     "RunAborted",
@@ -17,7 +23,13 @@ __all__ = [
 
 
 class CrossbankError(Exception):
-    """Root of all errors that Crossbank raises on purpose; the text never holds data values or secrets."""
+    """Root of all errors that Crossbank raises on purpose; the text never holds data values or secrets.
+
+    Attributes:
+        passing: whether doing the same again later may work without anybody mending anything.
+    """
+
+    passing: ClassVar[bool] = False
 
 
 class LocalError(CrossbankError):
@@ -32,6 +44,10 @@ class ConfigError(LocalError):
     """A configuration file or option is wrong; the text names the file and the key."""
 
 
+class PlanError(LocalError):
+    """A run's plan or training parameters are wrong; the text names the key and what it may be. Mend it, open anew."""
+
+
 class FieldOverflow(LocalError):
     """A number is outside the bound announced for a secure sum; nothing was sent."""
 
@@ -42,6 +58,18 @@ class RemoteError(CrossbankError):
 
 class AggregatorUnreachable(RemoteError):
     """No answer from the aggregator before the deadline. Retrying is safe."""
+
+    passing = True
+
+
+class AggregatorFailed(RemoteError):
+    """The aggregator had an error that it did not foresee; its log says more. A later try may work."""
+
+    passing = True
+
+
+class AccessRefused(RemoteError):
+    """The aggregator does not take our certificate, or does not let our role do this. Look at the certificate."""
 
 
 class ProtocolViolation(RemoteError):
@@ -58,6 +86,8 @@ class Equivocation(ProtocolViolation):
 
 class RosterChanged(RemoteError):
     """A bank was dropped, so the round under way is void. Read the run again and repeat the round."""
+
+    passing = True
 
 
 class TamperedSum(ProtocolViolation):

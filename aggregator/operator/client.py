@@ -9,27 +9,12 @@ from protocol import codec
 from protocol import crossbank_pb2 as pb
 from protocol import crossbank_pb2_grpc as rpc
 from protocol.channel import TlsFiles, open_channel, open_channel_async
-from protocol.errors import AggregatorUnreachable, CrossbankError, RemoteError, RunAborted, SubmissionRefused
 from protocol.messages import RunSettings, RunView
+from protocol.status import error_of_call
 
-__all__ = ["OperatorClient", "fetch_run_async", "list_runs_async", "translate"]
+__all__ = ["OperatorClient", "fetch_run_async", "list_runs_async"]
 
 _DEADLINE_SECONDS = 30.0
-
-
-def translate(error: grpc.RpcError, address: str) -> CrossbankError:
-    """The error family of a failed call, with a text that says what to do."""
-    code = error.code() if isinstance(error, grpc.Call) or hasattr(error, "code") else grpc.StatusCode.UNKNOWN
-    details = str(error.details()) if hasattr(error, "details") else ""
-    if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
-        return AggregatorUnreachable(
-            f"the aggregator at {address} does not answer; check its address, that it runs, and the certificates"
-        )
-    if code is grpc.StatusCode.ABORTED:
-        return RunAborted(details)
-    if code in (grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.INVALID_ARGUMENT):
-        return SubmissionRefused(details)
-    return RemoteError(f"the aggregator at {address} answered {code.name}: {details}")
 
 
 class OperatorClient:
@@ -72,14 +57,14 @@ class OperatorClient:
         try:
             answer = self._stub.ListRuns(pb.ListRunsRequest(most=most), timeout=_DEADLINE_SECONDS)
         except grpc.RpcError as error:
-            raise translate(error, self._address) from error
+            raise error_of_call(error, self._address) from error
         return [codec.view_from_pb(view) for view in answer.runs]
 
     def _view(self, call) -> RunView:  # type: ignore[no-untyped-def]
         try:
             return codec.view_from_pb(call())
         except grpc.RpcError as error:
-            raise translate(error, self._address) from error
+            raise error_of_call(error, self._address) from error
 
 
 async def fetch_run_async(address: str, ca: str, certificate: str, key: str, run_id: str) -> RunView:
@@ -94,7 +79,7 @@ async def fetch_run_async(address: str, ca: str, certificate: str, key: str, run
         try:
             answer = await rpc.ConsortiumStub(channel).GetRun(ref, timeout=_DEADLINE_SECONDS)
         except grpc.RpcError as error:
-            raise translate(error, address) from error
+            raise error_of_call(error, address) from error
         return codec.view_from_pb(answer)
 
 
@@ -107,5 +92,5 @@ async def list_runs_async(address: str, ca: str, certificate: str, key: str, mos
                 pb.ListRunsRequest(most=most), timeout=_DEADLINE_SECONDS
             )
         except grpc.RpcError as error:
-            raise translate(error, address) from error
+            raise error_of_call(error, address) from error
         return [codec.view_from_pb(view) for view in answer.runs]

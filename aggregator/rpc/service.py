@@ -15,19 +15,13 @@ from aggregator.runs.steps import StepSum
 from protocol import codec
 from protocol import crossbank_pb2 as pb
 from protocol import crossbank_pb2_grpc as rpc
-from protocol.errors import (
-    CrossbankError,
-    LocalError,
-    ProtocolViolation,
-    RosterChanged,
-    RunAborted,
-    SubmissionRefused,
-)
+from protocol.errors import CrossbankError, ProtocolViolation, SubmissionRefused
 from protocol.limits import MAX_DETAIL_CHARS, MAX_WAIT_SECONDS
 from protocol.messages import Chunk, StepHeader
 from protocol.run_state import Phase
+from protocol.status import status_of
 
-__all__ = ["ERROR_STATUS", "ConsortiumService"]
+__all__ = ["ConsortiumService"]
 
 M = TypeVar("M", bound=Message)
 
@@ -36,22 +30,12 @@ logger = logging.getLogger(__name__)
 #: How often a waiting call looks whether its bank is still there.
 _LOOK_SECONDS = 1.0
 
-#: Error to gRPC status: the first match counts; anything else is "internal error".
-ERROR_STATUS: tuple[tuple[type[CrossbankError], grpc.StatusCode], ...] = (
-    (RunAborted, grpc.StatusCode.ABORTED),
-    (RosterChanged, grpc.StatusCode.OUT_OF_RANGE),
-    (SubmissionRefused, grpc.StatusCode.FAILED_PRECONDITION),
-    (ProtocolViolation, grpc.StatusCode.INVALID_ARGUMENT),
-    (LocalError, grpc.StatusCode.INVALID_ARGUMENT),
-)
-
 
 def _fail(context: grpc.ServicerContext, error: Exception) -> NoReturn:
-    for kind, status in ERROR_STATUS:
-        if isinstance(error, kind):
-            context.abort(status, str(error)[:MAX_DETAIL_CHARS])
-    logger.error("internal error in a call", exc_info=error)
-    context.abort(grpc.StatusCode.INTERNAL, "internal error")
+    status, text = status_of(error)
+    if status is grpc.StatusCode.INTERNAL:
+        logger.error("internal error in a call", exc_info=error)
+    context.abort(status, text)
     raise AssertionError("unreachable")
 
 

@@ -14,18 +14,11 @@ from protocol import codec
 from protocol import crossbank_pb2 as pb
 from protocol import crossbank_pb2_grpc as rpc
 from protocol.channel import open_channel
-from protocol.errors import (
-    AggregatorUnreachable,
-    CrossbankError,
-    ProtocolViolation,
-    RemoteError,
-    RosterChanged,
-    RunAborted,
-    SubmissionRefused,
-)
+from protocol.errors import AggregatorUnreachable, ProtocolViolation, RosterChanged, SubmissionRefused
 from protocol.limits import MAX_BATCH_CHUNKS, MAX_CALL_SECONDS, MAX_WAIT_SECONDS
 from protocol.messages import Chunk, JoinRequest, KeyAnnouncement, KeyBundle, PhaseReport, RunView, StepHeader, SumHead
 from protocol.run_state import Phase
+from protocol.status import error_of_call
 
 __all__ = ["BankClient"]
 
@@ -35,17 +28,6 @@ T = TypeVar("T")
 _CALL_SECONDS = 30.0
 _FIRST_PAUSE = 0.25
 _LONGEST_PAUSE = 8.0
-#: What a dropped connection, a restarted node or a full queue looks like to gRPC: asking again is safe.
-_PASSING = frozenset(
-    {
-        grpc.StatusCode.UNAVAILABLE,
-        grpc.StatusCode.DEADLINE_EXCEEDED,
-        grpc.StatusCode.RESOURCE_EXHAUSTED,
-        grpc.StatusCode.CANCELLED,
-        grpc.StatusCode.UNKNOWN,
-        grpc.StatusCode.DATA_LOSS,
-    }
-)
 
 
 class BankClient:
@@ -185,7 +167,7 @@ class BankClient:
             try:
                 return work()
             except grpc.RpcError as error:
-                translated = _translate(error, self._address)
+                translated = error_of_call(error, self._address)
                 give_up = give_up or time.monotonic() + self._patience
                 if not isinstance(translated, AggregatorUnreachable) or time.monotonic() + pause > give_up:
                     raise translated from error
@@ -217,21 +199,3 @@ def _read_sums(header: StepHeader, answers: Iterator[pb.SumReply]) -> tuple[SumH
     if len(sums) != header.chunks:
         raise ProtocolViolation(f"{where}: {len(sums)} sums came back for {header.chunks} chunks")
     return head, sums
-
-
-def _translate(error: grpc.RpcError, address: str) -> CrossbankError:
-    code, details = grpc.StatusCode.UNKNOWN, ""
-    if isinstance(error, grpc.Call):
-        code, details = error.code(), str(error.details())
-    # gRPC reports a broken stream as INTERNAL too; the node's own internal errors say so.
-    if code in _PASSING or (code is grpc.StatusCode.INTERNAL and details != "internal error"):
-        return AggregatorUnreachable(
-            f"the aggregator at {address} does not answer; check the address, that it runs, and the certificates"
-        )
-    if code is grpc.StatusCode.ABORTED:
-        return RunAborted(details)
-    if code is grpc.StatusCode.OUT_OF_RANGE:
-        return RosterChanged(details)
-    if code in (grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.INVALID_ARGUMENT):
-        return SubmissionRefused(details)
-    return RemoteError(f"the aggregator at {address} answered {code.name}: {details}")

@@ -1,7 +1,7 @@
 """Operators: open, await, follow and close a run; run a step of a bank's pipeline. They decode, call, encode.
 
-All are safe to retry. An error that no retry can mend (a run that was aborted, wrong settings, bad data)
-fails the task at once.
+All are safe to retry. An error that no retry can mend (`CrossbankError.passing` is false: an aborted run, a
+forged sum, wrong settings; or bad data) fails the task at once.
 """
 
 from __future__ import annotations
@@ -32,11 +32,13 @@ _DAY: Final = 86_400.0
 @contextmanager
 def _no_retry_where_useless(*kinds: type[Exception]) -> Iterator[None]:
     """Turns errors that no retry mends, ``kinds`` among them, into AirflowFailException with their text."""
-    from protocol.errors import LocalError, RunAborted, SubmissionRefused, TamperedSum
+    from protocol.errors import CrossbankError
 
     try:
         yield
-    except (SettingsError, LocalError, RunAborted, SubmissionRefused, TamperedSum, *kinds) as error:
+    except (SettingsError, CrossbankError, *kinds) as error:
+        if isinstance(error, CrossbankError) and error.passing:
+            raise
         raise AirflowFailException(f"{type(error).__name__}: {error}") from error
 
 

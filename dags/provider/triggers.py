@@ -18,9 +18,9 @@ __all__ = ["OpenRunTrigger", "RunPhaseTrigger"]
 
 def _is_hopeless(error: Exception) -> bool:
     """Returns whether polling on is useless: the aggregator refused us, or our files are wrong."""
-    from protocol.errors import AggregatorUnreachable, CrossbankError
+    from protocol.errors import CrossbankError
 
-    return isinstance(error, CrossbankError) and not isinstance(error, AggregatorUnreachable)
+    return isinstance(error, CrossbankError) and not error.passing
 
 
 class _AggregatorTrigger(BaseTrigger):

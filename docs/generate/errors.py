@@ -55,13 +55,13 @@ def _family(kind: type[Exception]) -> str:
 
 
 def _status() -> dict[type[Exception], grpc.StatusCode]:
-    from aggregator.rpc.service import ERROR_STATUS
+    from protocol.status import TABLE
 
-    return dict(ERROR_STATUS)
+    return {row.error: row.writes for row in TABLE}
 
 
 def _sent_as(kind: type[Exception], status: dict[type[Exception], grpc.StatusCode]) -> str:
-    """Of the classes that are in the service's table only: others never cross the wire."""
+    """Of the classes that are in the table only: others never cross the wire."""
     return f"`{status[kind].name}`" if kind in status else ""
 
 
