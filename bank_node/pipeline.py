@@ -21,7 +21,8 @@ from bank_node.consortium import Log
 from bank_node.files import write_atomic
 from bank_node.plan import RunPlan
 from protocol.errors import LocalError, QualityGateClosed
-from protocol.run_state import TERMINAL, Phase
+from protocol.run_choice import run_for_bank
+from protocol.run_state import Phase
 from protocol.steps import Point
 
 __all__ = ["evaluate", "extract", "gate", "open_run", "personalise", "purge", "register", "score", "train"]
@@ -93,17 +94,14 @@ def extract(config_path: Path | str, *, log: Log = logger.info) -> dict[str, Any
 
 
 def open_run(config_path: Path | str) -> str | None:
-    """The id of a run that waits for this bank, or that it has joined and not finished; None if there is none."""
+    """The id of the run that this bank should work on, see `protocol.run_choice`; None if there is none."""
     config = load_config(Path(config_path))
     client = _client(config, patience_seconds=10.0)
     try:
-        for view in client.runs():
-            unfinished = view.phase not in TERMINAL and config.bank_id in view.joined
-            if view.phase == Phase.ENROLLING or unfinished:
-                return view.run_id
+        view = run_for_bank(client.runs(), config.bank_id)
     finally:
         client.close()
-    return None
+    return None if view is None else view.run_id
 
 
 def gate(config_path: Path | str, run_id: str, *, log: Log = logger.info) -> dict[str, Any]:

@@ -13,11 +13,13 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from protocol.run_choice import run_for_bank
+from protocol.run_state import Phase
+
 __all__ = [
     "PHASES",
     "Pace",
     "choose_reopened",
-    "choose_run",
     "describe",
     "has_reached",
     "summary",
@@ -27,9 +29,7 @@ __all__ = [
 ]
 
 #: The phases of a run in order; ABORTED can follow any of the others and counts as later than none.
-PHASES: Final = ("DRAFT", "ENROLLING", "KEYING", "BINNING", "TRAINING", "EVALUATING", "VOTING", "RELEASED")
-_ABORTED: Final = "ABORTED"
-_TERMINAL: Final = frozenset({"RELEASED", _ABORTED})
+PHASES: Final = tuple(phase.value for phase in Phase if phase is not Phase.ABORTED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,22 +58,6 @@ def has_reached(phase: str, target: str) -> bool:
     return phase in PHASES and PHASES.index(phase) >= PHASES.index(target)
 
 
-def choose_run(views: Iterable[Any], bank_id: str) -> str | None:
-    """Returns the run that ``bank_id`` should work on, or None.
-
-    A run that the bank has joined and that is unfinished comes before a new one, so that a task which
-    was cleared or whose worker died takes up its own run; then the newest run that invites the bank.
-    """
-    ordered = sorted(views, key=lambda view: view.created_at, reverse=True)
-    for view in ordered:
-        if bank_id in view.joined and view.phase not in _TERMINAL:
-            return str(view.run_id)
-    for view in ordered:
-        if view.phase == "ENROLLING" and bank_id in view.roster:
-            return str(view.run_id)
-    return None
-
-
 def choose_reopened(views: Iterable[Any], roster: Iterable[str], *, since: float) -> str | None:
     """Returns the newest enrolling run with exactly ``roster`` that was opened after ``since``, or None.
 
@@ -96,7 +80,7 @@ def describe(view: Any) -> str:
     parts = [f"run {view.run_id}: {view.phase}", f"{len(view.joined)} of {len(view.roster)} banks joined"]
     if has_reached(view.phase, "TRAINING") or view.round_done:
         parts.append(f"tree {view.round_done} of {view.rounds_total}")
-    if view.phase == _ABORTED:
+    if view.phase == Phase.ABORTED:
         parts.append(f"reason: {view.reason}")
     return ", ".join(parts)
 
@@ -163,7 +147,7 @@ async def wait_for_phase(
         if last is None or line != describe(last):
             log(line)
         last = view
-        if view.phase == _ABORTED:
+        if view.phase == Phase.ABORTED:
             return {"outcome": "aborted", "message": line, "run": summary(view)}
         if has_reached(view.phase, phase):
             return {"outcome": "reached", "message": line, "run": summary(view)}
@@ -178,7 +162,7 @@ async def wait_for_phase(
 async def wait_for_open_run(
     list_runs: Callable[[], Awaitable[Sequence[Any]]], *, bank_id: str, pace: Pace, log: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Waits until there is a run for ``bank_id`` to work on (see `choose_run`).
+    """Waits until there is a run for ``bank_id`` to work on (see `protocol.run_choice`).
 
     Returns:
         ``{"outcome", "message", "run_id"}``: outcome is reached, timeout or unreachable.
@@ -186,11 +170,11 @@ async def wait_for_open_run(
     log(f"bank {bank_id} waits for an open run that invites it")
 
     async def look() -> dict[str, Any] | None:
-        run_id = choose_run(await list_runs(), bank_id)
-        if run_id is None:
+        view = run_for_bank(await list_runs(), bank_id)
+        if view is None:
             return None
-        log(f"run {run_id} is open for bank {bank_id}")
-        return {"outcome": "reached", "message": f"run {run_id} is open", "run_id": run_id}
+        log(f"run {view.run_id} is open for bank {bank_id}")
+        return {"outcome": "reached", "message": f"run {view.run_id} is open", "run_id": view.run_id}
 
     event = await _poll(look, pace=pace, log=log, waiting_for=f"an open run for bank {bank_id}")
     return {"run_id": None, **event}

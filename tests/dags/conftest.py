@@ -45,6 +45,11 @@ class View:
     updated_at: float = 160.0
     events: tuple[object, ...] = field(default=())
 
+    @property
+    def members(self) -> tuple[str, ...]:
+        """Nobody was dropped."""
+        return self.joined
+
 
 def _write_bank(folder: Path, bank_id: str, name: str | None = None) -> Path:
     """Writes a bank config that is complete enough for the DAGs and returns its path."""

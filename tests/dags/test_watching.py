@@ -12,7 +12,6 @@ from dags.provider.watching import (
     PHASES,
     Pace,
     choose_reopened,
-    choose_run,
     describe,
     has_reached,
     summary,
@@ -156,17 +155,6 @@ def test_open_run_waits_for_an_invitation(make_view: Any) -> None:
         wait_for_open_run(_script([]), bank_id="alpha", pace=_pace(Clock(), give_up_at=3.0), log=lines.append)
     )
     assert (late["outcome"], late["run_id"]) == ("timeout", None)
-
-
-def test_a_bank_goes_on_with_its_own_unfinished_run(make_view: Any) -> None:
-    unfinished = make_view(run_id="old", phase="TRAINING", joined=("alpha", "beta"), created_at=1.0)
-    new = make_view(run_id="new", created_at=9.0)
-    newer = make_view(run_id="newer", created_at=10.0)
-    ended = make_view(run_id="ended", phase="RELEASED", joined=("alpha",), created_at=20.0)
-    assert choose_run([ended, unfinished, new], "alpha") == "old"
-    assert choose_run([new, ended, newer], "alpha") == "newer"
-    assert choose_run([ended], "alpha") is None
-    assert choose_run([make_view(phase="TRAINING", joined=("beta",))], "alpha") is None
 
 
 def test_a_retry_finds_only_its_own_fresh_run(make_view: Any) -> None:
