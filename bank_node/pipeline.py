@@ -8,8 +8,8 @@ import datetime as dt
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -18,7 +18,7 @@ import pandas as pd
 
 from bank_node.config import BankConfig, load_config
 from bank_node.consortium import Log
-from bank_node.files import write_atomic
+from bank_node.files import one_at_a_time, write_atomic
 from bank_node.plan import RunPlan
 from protocol.errors import LocalError, QualityGateClosed
 from protocol.run_choice import run_for_bank
@@ -116,8 +116,7 @@ def gate(config_path: Path | str, run_id: str, *, log: Log = logger.info) -> dic
 
     config = load_config(Path(config_path))
     contract = load_contract(config.contract)
-    session = _session(config, run_id, log)
-    try:
+    with _working_on(config, run_id, "gate", log) as session:
         plan = RunPlan.from_json(session.view.settings.parameters_json)
         report = assess(config, contract, plan.data_until)
         page = write_report(config, report)
@@ -127,8 +126,6 @@ def gate(config_path: Path | str, run_id: str, *, log: Log = logger.info) -> dic
             session.decline(contract.fingerprint, report.public_reason)
             raise QualityGateClosed(f"bank {config.bank_id} does not join run {run_id}: {report.reason}; see {page}")
         return {"run_id": run_id, "passed": report.passed, "report": str(page)}
-    finally:
-        session.client.close()
 
 
 def train(config_path: Path | str, run_id: str, *, log: Log = logger.info) -> dict[str, Any]:
@@ -147,9 +144,8 @@ def train(config_path: Path | str, run_id: str, *, log: Log = logger.info) -> di
 
     config = load_config(Path(config_path))
     own = load_contract(config.contract)
-    session = _session(config, run_id, log)
     with ExitStack() as ends:
-        ends.callback(session.close)
+        session = ends.enter_context(_working_on(config, run_id, "train", log))
         plan = RunPlan.from_json(session.view.settings.parameters_json)
         contract = contract_for_run(config, session.view.settings.contract_fingerprint, log)
 
@@ -211,28 +207,45 @@ def train(config_path: Path | str, run_id: str, *, log: Log = logger.info) -> di
 
 
 def evaluate(config_path: Path | str, run_id: str, *, log: Log = logger.info) -> dict[str, Any]:
-    """Evaluate the model on later rows: all banks' by secure sum, our own, and the local champion's on our own."""
+    """Evaluate the model on later rows: all banks' by secure sum, our own, and the local champion's on our own.
+
+    A run without ``train_until`` has no later rows: nothing is evaluated, and the result says so.
+    """
     from bank_node.dataset.run_contract import contract_for_run
     from bank_node.dataset.run_rows import held_rows
     from bank_node.evaluation.metrics import rank_metrics
     from bank_node.models.local_baseline import margins_of, train_champion
-    from bank_node.training.release import evaluate_model
+    from bank_node.training.release import NO_EVALUATION, evaluate_model, pass_over_evaluation
     from bank_node.training.tuning import tuned_parameters
     from features import load_contract
 
     config = load_config(Path(config_path))
     own_contract = load_contract(config.contract)
-    session = _session(config, run_id, log)
     with ExitStack() as ends:
-        ends.callback(session.close)
+        session = ends.enter_context(_working_on(config, run_id, "evaluate", log))
         plan = RunPlan.from_json(session.view.settings.parameters_json)
         contract = contract_for_run(config, session.view.settings.contract_fingerprint, log)
         held = ends.enter_context(held_rows(config, own_contract, contract, plan, run_id))
-        session.exchange_keys()
         model = _reload(config, run_id)
+        session.exchange_keys()
+        ours = held.training.part()
+        result: dict[str, Any] = {
+            "run_id": run_id,
+            "bank": config.bank_id,
+            "rows": len(ours.labels),
+            "frauds": int(ours.labels.sum()),
+            "consortium": None,
+            "own": None,
+            "alone": None,
+        }
+        path = config.run_dir(run_id) / "evaluation.json"
+        if plan.train_until is None:
+            pass_over_evaluation(session, log)
+            result["evaluation"] = NO_EVALUATION
+            write_atomic(path, json.dumps(result, indent=2).encode())
+            return result
         rows = held.test.part()
         everyone, own = evaluate_model(model, rows, plan.alert_budget, session, log)
-        ours = held.training.part()
         champion = train_champion(
             ours.columns,
             ours.labels,
@@ -244,47 +257,67 @@ def evaluate(config_path: Path | str, run_id: str, *, log: Log = logger.info) ->
         alone = None
         if champion is not None:
             alone = rank_metrics(rows.labels, margins_of(champion, rows.columns), plan.alert_budget)
-        result = {
-            "run_id": run_id,
-            "bank": config.bank_id,
-            "rows": len(ours.labels),
-            "frauds": int(ours.labels.sum()),
+        result |= {
             "consortium": everyone.to_mapping(),
             "own": own.to_mapping(),
             "alone": alone.to_mapping() if alone else None,
         }
-        write_atomic(config.run_dir(run_id) / "evaluation.json", json.dumps(result, indent=2).encode())
-        log(f"AUC-PR on our later rows: alone {alone.auc_pr if alone else None}, consortium {own.auc_pr}")
+        write_atomic(path, json.dumps(result, indent=2).encode())
+        if own.auc_pr is None:
+            log(
+                f"nothing of our own to judge by: of our {own.rows} labelled rows after {plan.train_until.date()} and "
+                f"the label delay {own.frauds} are frauds; consortium: AUC-PR {_figure(everyone.auc_pr)}"
+            )
+        else:
+            log(
+                f"AUC-PR on our later rows ({own.rows}, of which {own.frauds} frauds): "
+                f"alone {_figure(None if alone is None else alone.auc_pr)}, consortium {_figure(own.auc_pr)}"
+            )
         return result
 
 
 def register(config_path: Path | str, run_id: str, *, log: Log = logger.info) -> dict[str, Any]:
     """Vote for the model and, once all banks have, put it into the bank's registry as the current one."""
+    from bank_node.dataset.run_contract import contract_for_run
+    from bank_node.models.registry import keep_released
+    from bank_node.secure_aggregation.ledger_audit import vote_evidence
     from bank_node.training.release import vote
 
     config = load_config(Path(config_path))
-    session = _session(config, run_id, log)
-    try:
-        model = (config.run_dir(run_id) / "model.json").read_bytes()
+    with _working_on(config, run_id, "register", log) as session:
+        model = _reload(config, run_id).model_json
         digest = hashlib.sha256(model).hexdigest()
-        if session.view.model_sha256 != digest:
+        if session.view.model_sha256 and session.view.model_sha256 != digest:
             raise LocalError(f"run {run_id} is about another model than bank {config.bank_id} trained")
+        if not session.reported(Phase.TRAINING):
+            raise LocalError(_first(config, run_id, "train", "has not ended training"))
+        if not session.reported(Phase.EVALUATING):
+            raise LocalError(_first(config, run_id, "evaluate", "has not evaluated the model"))
         if not session.reported(Phase.VOTING):
             session.exchange_keys()
             vote(session, digest, log)
+        settings = session.view.settings
+        contract = contract_for_run(config, settings.contract_fingerprint, log)
         session.end()
-        for path in (config.registry / f"{run_id}.json", config.registry / "current.json"):
-            write_atomic(path, model)
+        keep_released(
+            config,
+            model,
+            run_id=run_id,
+            contract=f"{contract.name} {contract.version}",
+            contract_fingerprint=contract.fingerprint,
+            trained_until=RunPlan.from_json(settings.parameters_json).train_until,
+            evidence=vote_evidence(config.run_dir(run_id)),
+            now=dt.datetime.now(dt.UTC),
+        )
         log(f"run {run_id} is released; model {digest[:12]} is now the bank's current one; the run's keys are wiped")
         return {"run_id": run_id, "model_path": str(config.registry / "current.json"), "model_sha256": digest}
-    finally:
-        session.close()
 
 
 def score(config_path: Path | str, *, log: Log = logger.info) -> dict[str, Any]:
     """Score the newest rows with the bank's current model, or its own, and write alerts with reason codes."""
     from bank_node.dataset.feature_tables import feature_rows, last_day
     from bank_node.models.personal import personal_model
+    from bank_node.models.registry import current_model
     from bank_node.models.scoring import load_model, make_alerts, score_rows
     from features import load_contract
 
@@ -293,7 +326,12 @@ def score(config_path: Path | str, *, log: Log = logger.info) -> dict[str, Any]:
     personal = personal_model(config) if config.scoring_model == "personal" else None
     if config.scoring_model == "personal" and personal is None:
         log("no personalised model of the current one was kept; scoring with the consortium's")
-    booster = load_model(personal or config.registry / "current.json")
+    if personal is None:
+        model, record = current_model(config)
+        booster = load_model(model, config.registry / "current.json")
+        log(f"model {record.model_sha256[:12]} of run {record.run_id}, trained on rows until {record.trained_until}")
+    else:
+        booster = load_model(*personal)
     table = feature_rows(config, contract, since=last_day(config) - dt.timedelta(days=8))
     newest = table["event_time"].max() - pd.Timedelta(days=7)
     recent = table[table["event_time"] > newest].reset_index(drop=True)
@@ -364,6 +402,30 @@ def _client(config: BankConfig, patience_seconds: float = 60.0) -> Any:
     return BankClient(config.aggregator, config.bank_id, patience_seconds=patience_seconds)
 
 
+@contextmanager
+def _working_on(config: BankConfig, run_id: str, step: str, log: Log) -> Iterator[Any]:
+    """A session of a run, ours alone as long as the block lasts: two of them would write one ledger.
+
+    Raises:
+        AlreadyRunning: another process of this bank works on the run.
+    """
+    what = f"bank {config.bank_id}, run {run_id}: {step}"
+    with one_at_a_time(config.run_dir(run_id) / ".lock", what):
+        session = _session(config, run_id, log)
+        try:
+            yield session
+        finally:
+            session.close()
+
+
+def _first(config: BankConfig, run_id: str, step: str, why: str) -> str:
+    return f"bank {config.bank_id} {why} in run {run_id}; first run `bank-node {step} --config … --run {run_id}`"
+
+
+def _figure(value: float | None) -> str:
+    return "none" if value is None else f"{value:.4f}"
+
+
 def _session(config: BankConfig, run_id: str, log: Log) -> Any:
     from bank_node.secure_aggregation.cipher_pool import default_processes
     from bank_node.secure_aggregation.session import RunSession
@@ -390,7 +452,7 @@ def _reload(config: BankConfig, run_id: str) -> Any:
 
     folder = config.run_dir(run_id)
     if not (folder / "model.json").exists():
-        raise LocalError(f"bank {config.bank_id} has not finished training in run {run_id}")
+        raise LocalError(_first(config, run_id, "train", "has not ended training"))
     model_json = (folder / "model.json").read_bytes()
     model = read_booster(model_json)
     return FederatedModel(

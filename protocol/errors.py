@@ -6,6 +6,7 @@ __all__ = [
     "AccessRefused",
     "AggregatorFailed",
     "AggregatorUnreachable",
+    "AlreadyRunning",
     "ConfigError",
     "CrossbankError",
     "Equivocation",
@@ -38,6 +39,12 @@ class LocalError(CrossbankError):
 
 class QualityGateClosed(LocalError):
     """The bank's feed breaks the contract's quality rules, so the bank does not join. Mend the feed."""
+
+
+class AlreadyRunning(LocalError):
+    """Another process of ours does this already. Wait for it to end; calling again later is safe."""
+
+    passing = True
 
 
 class ConfigError(LocalError):

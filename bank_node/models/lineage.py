@@ -6,7 +6,7 @@ from typing import Any
 
 from bank_node.config import BankConfig
 from bank_node.files import write_atomic
-from bank_node.models.registry import find_model
+from bank_node.models.registry import find_model, released_runs
 from features import DataContract
 from features.store.partitions import FeatureStore
 from features.store.purging import Affected
@@ -68,7 +68,7 @@ def seen_by(config: BankConfig, found: Affected) -> list[dict[str, Any]]:
         since.
     """
     store, models = FeatureStore(config.store_dir), []
-    runs = [path.stem for path in sorted(config.registry.glob("*.json")) if path.stem != "current"]
+    runs = list(released_runs(config))
     if (config.registry / PERSONAL / "model.json").exists():
         runs.append(PERSONAL)
     for run in runs:

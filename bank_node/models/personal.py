@@ -23,7 +23,7 @@ from bank_node.evaluation.metrics import RankingMetrics, rank_metrics
 from bank_node.files import write_atomic
 from bank_node.models.lineage import PERSONAL, note_trained_on, seen_until
 from bank_node.models.local_baseline import margins_of, train_champion
-from bank_node.models.registry import find_model
+from bank_node.models.registry import current_model, find_model
 from bank_node.models.scoring import load_model
 from features import DataContract, time_split
 from protocol.errors import LocalError
@@ -93,9 +93,8 @@ def make_personal(
         LocalError: there is no current model, its training's end is not known and not given, `until` is before it, or
             no labelled rows are on one side of it.
     """
-    current = config.registry / "current.json"
-    consortium = load_model(current)
-    digest = hashlib.sha256(current.read_bytes()).hexdigest()
+    current, record = current_model(config)
+    consortium, digest = load_model(current, config.registry / "current.json"), record.model_sha256
     end = _end(config, digest, until)
     known = table[table["is_fraud"].notna()]
     names = consortium.feature_names or []
@@ -141,15 +140,29 @@ def make_personal(
     return report
 
 
-def personal_model(config: BankConfig) -> Path | None:
-    """The personalised model's file, if there is one and it was made from the bank's current model."""
-    folder, current = config.registry / PERSONAL, config.registry / "current.json"
-    if not (folder / "model.json").exists() or not (folder / "report.json").exists() or not current.exists():
+def personal_model(config: BankConfig) -> tuple[bytes, Path] | None:
+    """The personalised model's bytes and file; None if none was kept, or it was made from another than the current one.
+
+    Raises:
+        LocalError: it is not the file that its report tells of, or the current model is not the released one.
+    """
+    folder = config.registry / PERSONAL
+    path, report_path = folder / "model.json", folder / "report.json"
+    if not path.exists():
         return None
-    report = json.loads((folder / "report.json").read_text())
-    made_from = hashlib.sha256(current.read_bytes()).hexdigest() == report["from_sha256"]
-    whole = hashlib.sha256((folder / "model.json").read_bytes()).hexdigest() == report["model_sha256"]
-    return folder / "model.json" if made_from and whole else None
+    try:
+        report = json.loads(report_path.read_bytes())
+        made_from, kept = str(report["from_sha256"]), report["model_sha256"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise LocalError(f"{report_path} is missing or damaged; run `bank-node personalise` again") from error
+    if made_from != current_model(config)[1].model_sha256:
+        return None
+    model = path.read_bytes()
+    if hashlib.sha256(model).hexdigest() != kept:
+        raise LocalError(
+            f"model {path} was changed since it was made; it is not used: run `bank-node personalise` again"
+        )
+    return model, path
 
 
 def _verdict(consortium: RankingMetrics, personal: RankingMetrics | None) -> tuple[bool, str]:

@@ -14,19 +14,21 @@ __all__ = ["load_model", "make_alerts", "score_rows"]
 REASONS = 3
 
 
-def load_model(path: Path) -> xgboost.Booster:
-    """Load a model file.
+def load_model(model: bytes, where: Path) -> xgboost.Booster:
+    """A Booster from a model file's bytes, which the caller has checked.
+
+    Args:
+        model: XGBoost's JSON.
+        where: the file, for the error.
 
     Raises:
-        LocalError: there is none, or XGBoost can't read it.
+        ConfigError: XGBoost can't read it.
     """
-    if not path.exists():
-        raise LocalError(f"no released model at {path}; take part in a run first")
     booster = xgboost.Booster()
     try:
-        booster.load_model(path)
+        booster.load_model(bytearray(model))
     except xgboost.core.XGBoostError as error:
-        raise ConfigError(f"model {path} can't be read by XGBoost") from error
+        raise ConfigError(f"model {where} can't be read by XGBoost") from error
     return booster
 
 

@@ -6,7 +6,7 @@ that other banks said is checked against their signatures again.
 
 import base64
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from protocol.run_state import Phase
 from protocol.statements import announcement_bytes
 from protocol.steps import Point
 
-__all__ = ["Finding", "verify_run"]
+__all__ = ["Finding", "check_votes", "verify_run", "vote_evidence"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +84,47 @@ def verify_run(run_dir: Path, run_id: str, bank: str, ca_path: Path) -> list[Fin
             wrong = str(error) if isinstance(error, CrossbankError) else f"a record is damaged ({type(error).__name__})"
         findings.append(Finding(what=what, count=count, wrong=wrong))
     return findings
+
+
+def vote_evidence(run_dir: Path) -> list[dict[str, Any]]:
+    """The ledger's records that show who voted for what: rosters, the last run keys, the votes; empty before the vote.
+
+    Raises:
+        LocalError: the ledger does not parse.
+    """
+    records = read_records(run_dir / "ledger.jsonl")
+    votes = [record for record in _of(records, "report") if record["phase"] == Phase.VOTING][-1:]
+    return [*_of(records, "roster"), *_of(records, "peers")[-1:], *votes] if votes else []
+
+
+def check_votes(evidence: Sequence[Mapping[str, Any]], run_id: str, bank: str, ca_path: Path) -> str:
+    """The digest that every bank of a run voted for, once each vote is found to be signed by its certified bank.
+
+    Args:
+        evidence: of `vote_evidence`.
+        run_id: the run.
+        bank: our id.
+        ca_path: the consortium CA's certificate.
+
+    Raises:
+        ProtocolViolation: a vote is missing, not its bank's, or about something else.
+        LocalError: the CA's certificate can't be read.
+    """
+    records = [dict(record) for record in evidence]
+    try:
+        ca = x509.load_pem_x509_certificate(ca_path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise LocalError(f"the CA's certificate {ca_path} can't be read") from error
+    run = _Run(run_id=run_id, bank=bank, ca=ca, keys={}, rosters={})
+    try:
+        checked = [len(list(check(run, records))) for check in (_rosters, _peers, _reports)]
+        digests = {vote["digest"] for record in _of(records, "report") for vote in record["reports"]}
+        phases = {record["phase"] for record in _of(records, "report")}
+    except (KeyError, ValueError, TypeError) as error:
+        raise ProtocolViolation(f"run {run_id}: a record of the votes is damaged ({type(error).__name__})") from error
+    if not all(checked) or phases != {Phase.VOTING.value} or len(digests) != 1:
+        raise ProtocolViolation(f"run {run_id}: the record does not have the votes of its banks")
+    return str(digests.pop())
 
 
 def _of(records: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:

@@ -10,7 +10,9 @@ from bank_node.training.federated import FederatedModel
 from protocol.run_state import Phase
 from protocol.steps import Point
 
-__all__ = ["evaluate_model", "vote"]
+__all__ = ["NO_EVALUATION", "evaluate_model", "pass_over_evaluation", "vote"]
+
+NO_EVALUATION = "no evaluation: the run names no train_until, so there are no rows later than those trained on"
 
 
 def evaluate_model(
@@ -31,6 +33,20 @@ def evaluate_model(
         return everyone
 
     return whatever_the_roster(consortium, judge, log), own
+
+
+def pass_over_evaluation(consortium: Consortium, log: Log) -> None:
+    """End the phase without metrics, as every bank does of a run whose plan leaves no later rows."""
+
+    def agree() -> None:
+        consortium.rewind(Point.model().text)
+        digest = hashlib.sha256(NO_EVALUATION.encode()).hexdigest()
+        consortium.commit(Point.evaluation().text, digest)
+        if not consortium.reported(Phase.EVALUATING):
+            consortium.report(Phase.EVALUATING, digest, detail=NO_EVALUATION)
+
+    whatever_the_roster(consortium, agree, log)
+    log(NO_EVALUATION)
 
 
 def vote(consortium: Consortium, model_sha256: str, log: Log) -> None:

@@ -23,7 +23,10 @@ from bank_node.models.personal import make_personal, personal_model, refine
 from features import load_contract
 from protocol.errors import LocalError
 from simulator.generator import GeneratorSettings, generate
+from simulator.harness.processes import bank_files, make_certificates
+from tests.released import put_released
 
+BANKS = ["alder_bank", "birch_bank", "cedar_bank"]
 CONTRACT = load_contract()
 NAMES = list(CONTRACT.feature_names)
 PARAMS = BoostingParameters(n_estimators=40, eta=0.3, max_depth=3, max_bin=255, early_stopping_rounds=5)
@@ -49,14 +52,14 @@ def config(tmp_path: Path) -> BankConfig:
     consortium = train_champion(
         rows[NAMES].to_numpy(np.float32), rows["is_fraud"].to_numpy(), BoostingParameters(n_estimators=20), NAMES
     )
+    make_certificates(tmp_path / "c", BANKS)
+    files = bank_files(tmp_path / "c", "alder_bank")
     document = {"bank_id": "alder_bank", "events": "events.parquet", "work_dir": "work"}
-    document["aggregator"] = {"ca": "ca.pem", "certificate": "a.pem", "key": "a.key"}
+    document["aggregator"] = {"ca": str(files.ca), "certificate": str(files.certificate), "key": str(files.key)}
     path = tmp_path / "bank.yaml"
     path.write_text(yaml.safe_dump(document))
     found = load_config(path)
-    found.registry.mkdir(parents=True)
-    for name in ("current.json", "run-1.json"):
-        consortium.save_model(found.registry / name)
+    put_released(found, tmp_path / "c", bytes(consortium.save_raw("json")), run_id="run-1", banks=BANKS)
     note_trained_on(found, "run-1", CONTRACT, UNTIL)
     return found
 
@@ -68,8 +71,10 @@ def personalised(config: BankConfig, rows: pd.DataFrame, **options: object) -> d
 def test_a_bank_with_its_own_frauds_gets_a_better_model(config: BankConfig) -> None:
     report = personalised(config, table(own=True))
     assert report["kept"] == "personal" and report["personal"]["auc_pr"] > report["consortium"]["auc_pr"] + 0.2
-    path = personal_model(config)
-    assert path == config.registry / "personal" / "model.json"
+    found = personal_model(config)
+    assert found is not None
+    model, path = found
+    assert path == config.registry / "personal" / "model.json" and path.read_bytes() == model
     assert report == json.loads((path.parent / "report.json").read_text())
     # Its first trees are the consortium's, bit for bit, and it starts from the same score.
     booster = xgboost.Booster(model_file=path)
@@ -78,7 +83,8 @@ def test_a_bank_with_its_own_frauds_gets_a_better_model(config: BankConfig) -> N
     columns = table(own=True, rows=200, seed=2)[NAMES].to_numpy(np.float32)
     assert (margins_of(booster[:20], columns) == margins_of(consortium, columns)).all()
     # A newer release makes it void.
-    booster.save_model(config.registry / "current.json")
+    certificates = config.aggregator.ca.parent
+    put_released(config, certificates, bytes(booster.save_raw("json")), run_id="run-2", banks=BANKS)
     assert personal_model(config) is None
 
 
