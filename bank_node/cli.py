@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from bank_node import data_commands
 from protocol.errors import CrossbankError, LocalError
 
 __all__ = ["app", "main"]
@@ -119,37 +120,8 @@ def contract(
         typer.echo(f"  {feature.name:34s} {feature.description}")
 
 
-@app.command()
-def profile(
-    config: Config,
-    out: Annotated[Path, typer.Option(help="Where the draft goes; an existing file is kept.")],
-) -> None:
-    """Look at the bank's own payments and draft the mapping file. Read it, mend it, and set confirmed to true."""
-    from bank_node.config import load_config
-    from features import load_contract
-    from features.ingestion.profile import draft_mapping
-    from features.sources.engines import BankTable
-
-    loaded = load_config(config)
-    if isinstance(loaded.events, BankTable):
-        raise LocalError(f"{loaded.events}: profile looks at files; export a day of the table and point events at it")
-    draft = draft_mapping(loaded.events, load_contract(loaded.contract))
-    try:
-        with out.open("x") as stream:
-            stream.write(draft.text)
-    except OSError as error:
-        raise LocalError(f"the draft {out} can't be written: {error.strerror}") from error
-    for question in draft.open_questions:
-        typer.echo(f"check  {question}")
-    typer.echo(str(out))
-
-
-@app.command()
-def extract(config: Config) -> None:
-    """Make the bank's feature table from its payments."""
-    from bank_node import pipeline
-
-    _say(pipeline.extract(config, log=_log))
+app.command()(data_commands.profile)
+app.command()(data_commands.extract)
 
 
 @app.command()

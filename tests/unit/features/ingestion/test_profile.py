@@ -47,7 +47,7 @@ def test_a_foreign_export_is_recognised(tmp_path: Path) -> None:
     source.write_bytes(SWISS.encode("latin-1"))
     draft = draft_mapping(source, CONTRACT)
     document: dict[str, Any] = yaml.safe_load(draft.text)
-    assert document["csv"] == {"delimiter": ";", "quote": '"', "encoding": "latin-1"}
+    assert document["csv"] == {"delimiter": ";", "encoding": "latin-1"}
     assert (document["currency"], document["version_column"]) == ({"from": "Ccy"}, "Updated At")
     columns = document["columns"]
     assert columns["payment_id"] == {"from": "Transaction ID"}

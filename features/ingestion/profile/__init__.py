@@ -1,0 +1,5 @@
+"""A look at a bank's own payments: a draft of the mapping, a report of what is in the columns, a trial of the draft."""
+
+from features.ingestion.profile.drafting import Draft, SourceProfile, draft_mapping
+
+__all__ = ["Draft", "SourceProfile", "draft_mapping"]
