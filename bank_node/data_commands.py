@@ -1,4 +1,4 @@
-"""Commands on the bank's own data, which `bank_node.cli` takes up: profile, extract. Thin; nothing is sent from here."""
+"""Commands on the bank's own data, which `bank_node.cli` takes up. Thin; nothing is sent from here."""
 
 import json
 from pathlib import Path

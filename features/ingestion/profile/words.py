@@ -41,7 +41,7 @@ def folded(name: str) -> list[str]:
     """The words of a name: no accents, no capitals, no small words; ae, oe and ue as their umlauts' vowels."""
     text = name.replace("ß", "ss").replace("’", "'")
     text = re.sub(r"\b[dlDL]'", " ", text)
-    text = re.sub(r"(?<=[a-zà-ÿ0-9])(?=[A-ZÀ-Þ])|(?<=[A-Z])(?=[A-Z][a-z])", " ", text)
+    text = re.sub(r"(?<=[a-zà-ÿ0-9])(?=[A-ZÀ-Þ])|(?<=[A-ZÀ-Þ])(?=[A-ZÀ-Þ][a-zà-ÿ])", " ", text)
     text = unicodedata.normalize("NFKD", text.lower())
     text = "".join(each for each in text if not unicodedata.combining(each))
     for pair, vowel in (("ae", "a"), ("oe", "o"), ("ue", "u")):
