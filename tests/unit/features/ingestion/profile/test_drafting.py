@@ -59,7 +59,7 @@ def test_a_foreign_export_is_recognised(tmp_path: Path) -> None:
     assert columns["counterparty_bank"] == {"absent": True}
     assert "#   Last Name  100% filled,      2 different: Xxxxxx | Xxxxx (personal data?)" in draft.text
     assert "Müller" not in draft.text and "CH1" not in draft.text and "T1" not in draft.text
-    assert any("table of rates" in question for question in draft.open_questions)
+    assert any("need rates" in question for question in draft.open_questions)
     done = extracted(source, draft.text, tmp_path)
     assert done.stored == 2
     assert done.quarantined == {("amount", "a currency without a rate"): 1}
