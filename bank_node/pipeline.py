@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -24,6 +24,11 @@ from protocol.errors import LocalError, QualityGateClosed
 from protocol.run_choice import run_for_bank
 from protocol.run_state import Phase
 from protocol.steps import Point
+
+if TYPE_CHECKING:
+    from bank_node.secure_aggregation.session import RunSession
+    from bank_node.training.federated import FederatedModel
+    from bank_node.transport.client import BankClient
 
 __all__ = ["evaluate", "extract", "gate", "open_run", "personalise", "purge", "register", "score", "train"]
 
@@ -396,14 +401,14 @@ def purge(
     )
 
 
-def _client(config: BankConfig, patience_seconds: float = 60.0) -> Any:
+def _client(config: BankConfig, patience_seconds: float = 60.0) -> "BankClient":
     from bank_node.transport.client import BankClient
 
     return BankClient(config.aggregator, config.bank_id, patience_seconds=patience_seconds)
 
 
 @contextmanager
-def _working_on(config: BankConfig, run_id: str, step: str, log: Log) -> Iterator[Any]:
+def _working_on(config: BankConfig, run_id: str, step: str, log: Log) -> Iterator["RunSession"]:
     """A session of a run, ours alone as long as the block lasts: two of them would write one ledger.
 
     Raises:
@@ -426,7 +431,7 @@ def _figure(value: float | None) -> str:
     return "none" if value is None else f"{value:.4f}"
 
 
-def _session(config: BankConfig, run_id: str, log: Log) -> Any:
+def _session(config: BankConfig, run_id: str, log: Log) -> "RunSession":
     from bank_node.secure_aggregation.cipher_pool import default_processes
     from bank_node.secure_aggregation.session import RunSession
     from bank_node.transport.identity import Identity
@@ -445,7 +450,7 @@ def _session(config: BankConfig, run_id: str, log: Log) -> Any:
     )
 
 
-def _reload(config: BankConfig, run_id: str) -> Any:
+def _reload(config: BankConfig, run_id: str) -> "FederatedModel":
     """The trained model of a run from the bank's own files."""
     from bank_node.boosting import cuts_from_bytes, read_booster
     from bank_node.training.federated import FederatedModel

@@ -5,17 +5,15 @@ A bank's config that can't be used makes no DAG here; it is the import error of 
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from functools import partial
 
 from airflow.sdk import DAG, Asset
 
 from dags import settings
+from dags.defaults import crossbank_dag
 from dags.provider.operators import BankStepOperator, WaitForOpenRun
 
 __all__ = ["make_bank_dags"]
-
-_START = datetime(2026, 1, 1, tzinfo=UTC)
-_RETRIES = {"owner": "crossbank", "retries": 2, "retry_delay": timedelta(seconds=10)}
 
 
 def make_bank_dags(bank_id: str, config_path: str, schedule: str | None, paused: bool | None) -> list[DAG]:
@@ -34,32 +32,26 @@ def make_bank_dags(bank_id: str, config_path: str, schedule: str | None, paused:
         Asset(name=f"crossbank_{bank_id}_{what}", uri=f"crossbank://{bank_id}/{what}")
         for what in ("features", "model", "alerts")
     )
-    common = {
-        "start_date": _START,
-        "catchup": False,
-        "max_active_runs": 1,
-        "is_paused_upon_creation": paused,
-        "default_args": _RETRIES,
-        "tags": ["crossbank", f"bank:{bank_id}"],
-    }
-    with DAG(f"bank_{bank_id}_features", schedule=schedule, doc_md=_FEATURES_DOC, **common) as features_dag:
+    new_dag = partial(crossbank_dag, paused=paused, tags=[f"bank:{bank_id}"])
+    with new_dag(f"bank_{bank_id}_features", schedule=schedule, doc=_FEATURES_DOC) as features_dag:
         BankStepOperator(task_id="extract", step="extract", config_path=config_path, outlets=[features])
 
-    with DAG(f"bank_{bank_id}_training", schedule=[features], doc_md=_TRAINING_DOC, **common) as training_dag:
+    with new_dag(f"bank_{bank_id}_training", schedule=[features], doc=_TRAINING_DOC) as training_dag:
         wait = WaitForOpenRun(task_id="wait_for_open_run", bank_id=bank_id, config_path=config_path)
-        run = {"config_path": config_path, "run_id": "{{ ti.xcom_pull(task_ids='wait_for_open_run') }}"}
-        gate = BankStepOperator(task_id="quality_gate", step="gate", inlets=[features], **run)
-        train = BankStepOperator(task_id="join_and_train", step="train", inlets=[features], **run)
-        evaluate = BankStepOperator(task_id="evaluate", step="evaluate", **run)
-        register = BankStepOperator(task_id="register", step="register", outlets=[model], **run)
+        run_id = "{{ ti.xcom_pull(task_ids='wait_for_open_run') }}"
+        run_step = partial(BankStepOperator, config_path=config_path, run_id=run_id)
+        gate = run_step(task_id="quality_gate", step="gate", inlets=[features])
+        train = run_step(task_id="join_and_train", step="train", inlets=[features])
+        evaluate = run_step(task_id="evaluate", step="evaluate")
+        register = run_step(task_id="register", step="register", outlets=[model])
         wait >> gate >> train >> evaluate >> register
 
-    with DAG(f"bank_{bank_id}_scoring", schedule=schedule, doc_md=_SCORING_DOC, **common) as scoring_dag:
+    with new_dag(f"bank_{bank_id}_scoring", schedule=schedule, doc=_SCORING_DOC) as scoring_dag:
         BankStepOperator(
             task_id="score", step="score", config_path=config_path, inlets=[features, model], outlets=[alerts]
         )
 
-    with DAG(f"bank_{bank_id}_purge", schedule=schedule, doc_md=_PURGE_DOC, **common) as purge_dag:
+    with new_dag(f"bank_{bank_id}_purge", schedule=schedule, doc=_PURGE_DOC) as purge_dag:
         BankStepOperator(task_id="purge", step="purge", config_path=config_path)
     return [features_dag, training_dag, scoring_dag, purge_dag]
 

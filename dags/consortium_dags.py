@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from functools import partial
 
 from airflow.sdk import DAG, Param
 
 from dags import settings
+from dags.defaults import crossbank_dag
 from dags.provider.operators import CloseRunOperator, OpenRunOperator, WaitForPhase
 from dags.provider.run_settings import jsonable
 
@@ -21,16 +22,12 @@ def make_consortium_dag(config_path: str, paused: bool | None) -> DAG:
             of a run, which a trigger's conf may replace key by key.
         paused: Whether the DAG starts paused; None leaves it to Airflow.
     """
-    with DAG(
+    with crossbank_dag(
         "consortium_run",
         schedule=None,
-        start_date=datetime(2026, 1, 1, tzinfo=UTC),
-        catchup=False,
-        max_active_runs=1,
-        is_paused_upon_creation=paused,
-        default_args={"owner": "crossbank", "retries": 2, "retry_delay": timedelta(seconds=10)},
-        tags=["crossbank", "consortium"],
-        doc_md=_DOC,
+        paused=paused,
+        tags=["consortium"],
+        doc=_DOC,
         params={
             "settings": Param(
                 jsonable(settings.read_mapping(config_path).get("run") or {}),
@@ -40,13 +37,13 @@ def make_consortium_dag(config_path: str, paused: bool | None) -> DAG:
             ),
         },
     ) as dag:
-        run = {"config_path": config_path, "run_id": "{{ ti.xcom_pull(task_ids='open_run') }}"}
-        # The aggregator aborts a run at its own deadlines; this only bounds one that does not.
-        wait = {**run, "wait_seconds": 31 * 86_400.0}
+        run_id = "{{ ti.xcom_pull(task_ids='open_run') }}"
+        # The aggregator aborts a run at its own deadlines; the wait only bounds one that does not.
+        wait_for = partial(WaitForPhase, config_path=config_path, run_id=run_id, wait_seconds=31 * 86_400.0)
         open_run = OpenRunOperator(task_id="open_run", config_path=config_path)
-        roster = WaitForPhase(task_id="wait_for_roster", phase="KEYING", **wait)
-        watch = WaitForPhase(task_id="watch", phase="RELEASED", fail_on_abort=False, **wait)
-        report = CloseRunOperator(task_id="report", trigger_rule="all_done", **run)
+        roster = wait_for(task_id="wait_for_roster", phase="KEYING")
+        watch = wait_for(task_id="watch", phase="RELEASED", fail_on_abort=False)
+        report = CloseRunOperator(task_id="report", trigger_rule="all_done", config_path=config_path, run_id=run_id)
         open_run >> roster >> watch >> report
     return dag
 

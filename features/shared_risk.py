@@ -76,7 +76,8 @@ class Facts:
 
 def day_number(times: "pd.Series") -> Ints:
     """Days since 1970-01-01 of UTC times without zone."""
-    return times.to_numpy("datetime64[D]").astype(np.int64)
+    days: Ints = times.to_numpy("datetime64[D]").astype(np.int64)
+    return days
 
 
 def tokens_of(key: bytes, kind: str, ids: Iterable[str]) -> Tokens:

@@ -73,7 +73,8 @@ def add(a: FieldVector, b: FieldVector) -> FieldVector:
     """(a + b) mod t, elementwise on uint64; both below t, so the 59-bit sum can't wrap."""
     total = a + b
     # Below t, the subtraction wraps to a huge number, and the minimum keeps the sum itself.
-    return np.minimum(total, total - np.uint64(MODULUS))
+    least: FieldVector = np.minimum(total, total - np.uint64(MODULUS))
+    return least
 
 
 def subtract(a: FieldVector, b: FieldVector) -> FieldVector:

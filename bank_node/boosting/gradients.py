@@ -88,7 +88,8 @@ def _exp(x: float) -> float:
     p = p * r + 0.5
     p = p * r + 1.0
     p = p * r + 1.0
-    return p * float_of_bits((np.int64(k) + 1023) << 52)
+    power: float = float_of_bits((np.int64(k) + 1023) << 52)
+    return p * power
 
 
 @kernel

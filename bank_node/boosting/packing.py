@@ -152,7 +152,7 @@ class Packing:
 
 
 def _fits(total: int, shift: int, width: int, n_rows: int) -> bool:
-    return (total >> shift) + 1 + n_rows // 2 + 1 < 2**width
+    return (total >> shift) + 1 + n_rows // 2 + 1 < 1 << width
 
 
 def expected_sizes(total: Integers, parent: Sizes, root: Sizes) -> Sizes:

@@ -54,7 +54,7 @@ class ProposedSplit:
 
 def code_length(params: BoostingParameters) -> int:
     """Numbers that any structure within the parameters' bounds fits into: its largest tree's nodes."""
-    sizes = []
+    sizes: list[int] = []
     if 0 < params.max_depth <= 12:
         sizes.append(2 ** (params.max_depth + 1) - 1)
     if params.max_leaves:

@@ -111,7 +111,8 @@ def columns_of(table: pd.DataFrame, contract: DataContract) -> npt.NDArray[np.fl
 
 def labels_of(table: pd.DataFrame) -> npt.NDArray[np.uint8]:
     """1 for fraud, uint8 (n,)."""
-    return (table["is_fraud"].to_numpy() > 0.5).astype(np.uint8)
+    labels: npt.NDArray[np.uint8] = (table["is_fraud"].to_numpy() > 0.5).astype(np.uint8)
+    return labels
 
 
 def weigher(

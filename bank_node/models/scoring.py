@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import xgboost
 
@@ -32,7 +33,7 @@ def load_model(model: bytes, where: Path) -> xgboost.Booster:
     return booster
 
 
-def score_rows(booster: xgboost.Booster, rows: pd.DataFrame) -> np.ndarray:
+def score_rows(booster: xgboost.Booster, rows: pd.DataFrame) -> npt.NDArray[np.float32]:
     """Fraud probabilities, float32 of shape (n,), for rows that have the model's feature columns.
 
     Raises:
@@ -42,7 +43,8 @@ def score_rows(booster: xgboost.Booster, rows: pd.DataFrame) -> np.ndarray:
     missing = [name for name in names if name not in rows.columns]
     if missing:
         raise LocalError(f"the rows lack the model's feature columns {', '.join(missing)}")
-    return booster.predict(_matrix(booster, rows))
+    scores: npt.NDArray[np.float32] = booster.predict(_matrix(booster, rows))
+    return scores
 
 
 def make_alerts(booster: xgboost.Booster, rows: pd.DataFrame, scores: np.ndarray, budget: float) -> pd.DataFrame:

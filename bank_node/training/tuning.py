@@ -305,7 +305,7 @@ def tuned_parameters(run_dir: Path, params: BoostingParameters, tuning: TuningPl
     if tuning is None:
         return params
     try:
-        best = json.loads((run_dir / STATE).read_bytes())["best"]
+        best = int(json.loads((run_dir / STATE).read_bytes())["best"])
     except (OSError, KeyError) as error:
         raise LocalError(f"run {run_dir.name}: its search has not ended at this bank; train again first") from error
     return replace(tuning.parameters(params)[best], n_estimators=tuning.rungs[-1])

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from dags.settings import SettingsError, read_mapping
+
+if TYPE_CHECKING:
+    from aggregator.operator.client import OperatorClient
 
 __all__ = ["Endpoint"]
 
@@ -48,7 +51,7 @@ class Endpoint:
         return cls.from_mapping(section, where=str(path), folder=Path(path).resolve().parent)
 
     @classmethod
-    def from_mapping(cls, section: Mapping[str, Any], *, where: str, folder: Path | None = None) -> Endpoint:
+    def from_mapping(cls, section: Mapping[str, object], *, where: str, folder: Path | None = None) -> Endpoint:
         """Makes an endpoint from its four values; ``where`` is what an error calls their source."""
         values = {}
         for name in _FIELDS:
@@ -62,8 +65,8 @@ class Endpoint:
         """Returns the four values by name, as triggers take them."""
         return {name: getattr(self, name) for name in _FIELDS}
 
-    def client(self) -> Any:
-        """Opens an `aggregator.operator.client.OperatorClient`; the caller closes it by ``with``."""
+    def client(self) -> OperatorClient:
+        """Opens a client; the caller closes it by ``with``."""
         from aggregator.operator.client import OperatorClient
         from protocol.channel import TlsFiles
 

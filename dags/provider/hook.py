@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseHook
 
 from dags.provider.endpoint import Endpoint
+
+if TYPE_CHECKING:
+    from aggregator.operator.client import OperatorClient
 
 __all__ = ["ConsortiumHook"]
 
@@ -40,8 +43,8 @@ class ConsortiumHook(BaseHook):
             where=f"The Airflow connection {self.consortium_conn_id}",
         )
 
-    def get_conn(self) -> Any:
-        """Returns an open `aggregator.operator.client.OperatorClient`."""
+    def get_conn(self) -> OperatorClient:
+        """Returns an open client of the aggregator."""
         return self.endpoint().client()
 
     def test_connection(self) -> tuple[bool, str]:

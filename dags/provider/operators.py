@@ -24,6 +24,8 @@ from dags.settings import SettingsError, read_mapping
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from dags.provider.watching import OpenRunEvent, PhaseEvent, RunSummary
+
 __all__ = ["BankStepOperator", "CloseRunOperator", "OpenRunOperator", "WaitForOpenRun", "WaitForPhase"]
 
 _DAY: Final = 86_400.0
@@ -34,9 +36,10 @@ def _no_retry_where_useless(*kinds: type[Exception]) -> Iterator[None]:
     """Turns errors that no retry mends, ``kinds`` among them, into AirflowFailException with their text."""
     from protocol.errors import CrossbankError
 
+    useless = (SettingsError, CrossbankError)
     try:
         yield
-    except (SettingsError, CrossbankError, *kinds) as error:
+    except useless + kinds as error:
         if isinstance(error, CrossbankError) and error.passing:
             raise
         raise AirflowFailException(f"{type(error).__name__}: {error}") from error
@@ -88,7 +91,7 @@ class OpenRunOperator(_AggregatorOperator):
                     if run_id is not None:
                         self.log.info("run %s was opened by an earlier attempt of this task", run_id)
                         return run_id
-                run_id = str(client.open_run(wanted))
+                run_id = client.open_run(wanted)
         self.log.info("opened run %s for %s", run_id, ", ".join(wanted.roster))
         return run_id
 
@@ -141,7 +144,7 @@ class WaitForPhase(_AggregatorOperator):
             method_name="resume",
         )
 
-    def resume(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
+    def resume(self, context: Context, event: PhaseEvent) -> RunSummary | None:
         """Takes the trigger's event: returns the run's summary or fails.
 
         Raises:
@@ -150,7 +153,7 @@ class WaitForPhase(_AggregatorOperator):
         """
         self.log.info("%s", event["message"])
         if event["outcome"] == "reached" or (event["outcome"] == "aborted" and not self.fail_on_abort):
-            return dict(event["run"])
+            return event["run"]
         if event["outcome"] == "unreachable":
             raise AirflowException(event["message"])
         raise AirflowFailException(event["message"])
@@ -189,7 +192,7 @@ class WaitForOpenRun(_AggregatorOperator):
             method_name="resume",
         )
 
-    def resume(self, context: Context, event: dict[str, Any]) -> str:
+    def resume(self, context: Context, event: OpenRunEvent) -> str:
         """Takes the trigger's event and returns the run's id.
 
         Raises:
@@ -220,7 +223,7 @@ class CloseRunOperator(_AggregatorOperator):
         super().__init__(**kwargs)
         self.run_id = run_id
 
-    def execute(self, context: Context) -> dict[str, Any]:
+    def execute(self, context: Context) -> RunSummary:
         """Prints and returns the run's summary."""
         if not self.run_id or self.run_id == "None":
             raise AirflowFailException("No run was opened; see the log of the task before.")

@@ -7,11 +7,14 @@ A trigger is stored in Airflow's database between being made and being run; it t
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from dags.provider.watching import Pace, wait_for_open_run, wait_for_phase
+
+if TYPE_CHECKING:
+    from protocol.messages import RunView
 
 __all__ = ["OpenRunTrigger", "RunPhaseTrigger"]
 
@@ -46,7 +49,7 @@ class _AggregatorTrigger(BaseTrigger):
         poll_seconds: float = 2.0,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(**kwargs)  # type: ignore[no-untyped-call]
         self.address = address
         self.ca = ca
         self.certificate = certificate
@@ -90,7 +93,7 @@ class RunPhaseTrigger(_AggregatorTrigger):
         """Polls the aggregator and yields one event."""
         yield TriggerEvent(await wait_for_phase(self.fetch, phase=self.phase, pace=self._pace(), log=self.log.info))
 
-    async def fetch(self) -> Any:
+    async def fetch(self) -> RunView:
         """Fetches the run's view from the aggregator."""
         from aggregator.operator.client import fetch_run_async
 
@@ -117,7 +120,7 @@ class OpenRunTrigger(_AggregatorTrigger):
             await wait_for_open_run(self.list_runs, bank_id=self.bank_id, pace=self._pace(), log=self.log.info)
         )
 
-    async def list_runs(self) -> Any:
+    async def list_runs(self) -> list[RunView]:
         """Fetches the runs this bank may see from the aggregator."""
         from aggregator.operator.client import list_runs_async
 

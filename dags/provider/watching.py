@@ -11,14 +11,20 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final, TypedDict, TypeVar
 
 from protocol.run_choice import run_for_bank
 from protocol.run_state import Phase
 
+if TYPE_CHECKING:
+    from protocol.messages import RunView
+
 __all__ = [
     "PHASES",
+    "OpenRunEvent",
     "Pace",
+    "PhaseEvent",
+    "RunSummary",
     "choose_reopened",
     "describe",
     "has_reached",
@@ -30,6 +36,40 @@ __all__ = [
 
 #: The phases of a run in order; ABORTED can follow any of the others and counts as later than none.
 PHASES: Final = tuple(phase.value for phase in Phase if phase is not Phase.ABORTED)
+
+E = TypeVar("E")
+
+
+class RunSummary(TypedDict):
+    """The part of a run's view that tasks hand on: JSON, ids and counts only."""
+
+    run_id: str
+    phase: str
+    roster: list[str]
+    joined: list[str]
+    round_done: int
+    rounds_total: int
+    reason: str
+    model_sha256: str
+
+
+class PhaseEvent(TypedDict):
+    """How the wait for a phase ended. ``outcome`` is reached, aborted, timeout or unreachable.
+
+    ``run`` is the run as last seen, None if no poll succeeded.
+    """
+
+    outcome: str
+    message: str
+    run: RunSummary | None
+
+
+class OpenRunEvent(TypedDict):
+    """How the wait for an open run ended. ``outcome`` is reached, timeout or unreachable."""
+
+    outcome: str
+    message: str
+    run_id: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +90,7 @@ class Pace:
     patience: float = 300.0
     hopeless: Callable[[Exception], bool] = lambda error: False
     now: Callable[[], float] = time.time
-    sleep: Callable[[float], Awaitable[Any]] = asyncio.sleep
+    sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
 
 
 def has_reached(phase: str, target: str) -> bool:
@@ -58,7 +98,7 @@ def has_reached(phase: str, target: str) -> bool:
     return phase in PHASES and PHASES.index(phase) >= PHASES.index(target)
 
 
-def choose_reopened(views: Iterable[Any], roster: Iterable[str], *, since: float) -> str | None:
+def choose_reopened(views: Iterable[RunView], roster: Iterable[str], *, since: float) -> str | None:
     """Returns the newest enrolling run with exactly ``roster`` that was opened after ``since``, or None.
 
     Args:
@@ -75,7 +115,7 @@ def choose_reopened(views: Iterable[Any], roster: Iterable[str], *, since: float
     return str(max(matching, key=lambda view: view.created_at).run_id) if matching else None
 
 
-def describe(view: Any) -> str:
+def describe(view: RunView) -> str:
     """Returns one line on where a run stands: phase, banks, trees; the reason if it was aborted."""
     parts = [f"run {view.run_id}: {view.phase}", f"{len(view.joined)} of {len(view.roster)} banks joined"]
     if has_reached(view.phase, "TRAINING") or view.round_done:
@@ -85,8 +125,8 @@ def describe(view: Any) -> str:
     return ", ".join(parts)
 
 
-def summary(view: Any) -> dict[str, Any]:
-    """Returns the JSON-able part of a run's view that tasks hand on."""
+def summary(view: RunView) -> RunSummary:
+    """Returns the part of a run's view that tasks hand on."""
     return {
         "run_id": view.run_id,
         "phase": view.phase,
@@ -99,7 +139,7 @@ def summary(view: Any) -> dict[str, Any]:
     }
 
 
-def table(view: Any) -> list[str]:
+def table(view: RunView) -> list[str]:
     """Returns the lines of a table that tells a run's story: outcome, banks, trees, times, events."""
     rows = [
         ("run", view.run_id),
@@ -124,8 +164,8 @@ def table(view: Any) -> list[str]:
 
 
 async def wait_for_phase(
-    fetch: Callable[[], Awaitable[Any]], *, phase: str, pace: Pace, log: Callable[[str], None]
-) -> dict[str, Any]:
+    fetch: Callable[[], Awaitable[RunView]], *, phase: str, pace: Pace, log: Callable[[str], None]
+) -> PhaseEvent:
     """Waits until a run is in ``phase`` or past it, or was aborted.
 
     Args:
@@ -133,14 +173,10 @@ async def wait_for_phase(
         phase: One of `PHASES`.
         pace: How to poll.
         log: Called with one line whenever the run has moved.
-
-    Returns:
-        ``{"outcome", "message", "run"}``: outcome is reached, aborted, timeout or unreachable; run is
-        the last `summary`, or None if no poll succeeded.
     """
-    last: Any = None
+    last: RunView | None = None
 
-    async def look() -> dict[str, Any] | None:
+    async def look() -> PhaseEvent | None:
         nonlocal last
         view = await fetch()
         line = describe(view)
@@ -153,41 +189,43 @@ async def wait_for_phase(
             return {"outcome": "reached", "message": line, "run": summary(view)}
         return None
 
-    event = await _poll(look, pace=pace, log=log, waiting_for=f"phase {phase}")
-    if event["run"] is None and last is not None:
-        event["run"] = summary(last)
-    return event
+    def unfinished(outcome: str, message: str) -> PhaseEvent:
+        return {"outcome": outcome, "message": message, "run": None if last is None else summary(last)}
+
+    return await _poll(look, unfinished, pace=pace, log=log, waiting_for=f"phase {phase}")
 
 
 async def wait_for_open_run(
-    list_runs: Callable[[], Awaitable[Sequence[Any]]], *, bank_id: str, pace: Pace, log: Callable[[str], None]
-) -> dict[str, Any]:
-    """Waits until there is a run for ``bank_id`` to work on (see `protocol.run_choice`).
-
-    Returns:
-        ``{"outcome", "message", "run_id"}``: outcome is reached, timeout or unreachable.
-    """
+    list_runs: Callable[[], Awaitable[Sequence[RunView]]], *, bank_id: str, pace: Pace, log: Callable[[str], None]
+) -> OpenRunEvent:
+    """Waits until there is a run for ``bank_id`` to work on (see `protocol.run_choice`)."""
     log(f"bank {bank_id} waits for an open run that invites it")
 
-    async def look() -> dict[str, Any] | None:
+    async def look() -> OpenRunEvent | None:
         view = run_for_bank(await list_runs(), bank_id)
         if view is None:
             return None
         log(f"run {view.run_id} is open for bank {bank_id}")
         return {"outcome": "reached", "message": f"run {view.run_id} is open", "run_id": view.run_id}
 
-    event = await _poll(look, pace=pace, log=log, waiting_for=f"an open run for bank {bank_id}")
-    return {"run_id": None, **event}
+    def unfinished(outcome: str, message: str) -> OpenRunEvent:
+        return {"outcome": outcome, "message": message, "run_id": None}
+
+    return await _poll(look, unfinished, pace=pace, log=log, waiting_for=f"an open run for bank {bank_id}")
 
 
 async def _poll(
-    look: Callable[[], Awaitable[dict[str, Any] | None]],
+    look: Callable[[], Awaitable[E | None]],
+    unfinished: Callable[[str, str], E],
     *,
     pace: Pace,
     log: Callable[[str], None],
     waiting_for: str,
-) -> dict[str, Any]:
-    """Calls ``look`` until it returns an event, the time is up, or it has failed for too long."""
+) -> E:
+    """Calls ``look`` until it returns an event, the time is up, or it has failed for too long.
+
+    In the last two cases ``unfinished`` makes the event from the outcome's word and the message.
+    """
     failing_since: float | None = None
     while True:
         try:
@@ -199,7 +237,7 @@ async def _poll(
                 log(f"the aggregator can't be asked: {error}")
             if pace.hopeless(error) or moment - failing_since >= pace.patience:
                 message = f"can't wait for {waiting_for}, failed for {moment - failing_since:.0f} s: {error}"
-                return {"outcome": "unreachable", "message": message, "run": None}
+                return unfinished("unreachable", message)
         else:
             if failing_since is not None:
                 log("the aggregator answers again")
@@ -207,5 +245,5 @@ async def _poll(
             if event is not None:
                 return event
         if pace.now() >= pace.give_up_at:
-            return {"outcome": "timeout", "message": f"waited too long for {waiting_for}", "run": None}
+            return unfinished("timeout", f"waited too long for {waiting_for}")
         await pace.sleep(pace.poll)
