@@ -179,7 +179,7 @@ def _payments(data: Path | None, out: Path) -> dict[str, Path]:
 def _configure(
     out: Path, events: dict[str, Path], trees: int, contract_path: Path | None
 ) -> tuple[dict[str, Path], Path, dict[str, Any]]:
-    from simulator.harness.processes import LOOPBACK, free_port
+    from simulator.ports import LOOPBACK, free_port
 
     banks = sorted(events)
     make_certificates(out / "certificates", banks)

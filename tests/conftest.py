@@ -21,7 +21,8 @@ from bank_node.transport.client import BankClient
 from bank_node.transport.identity import Identity
 from protocol.errors import RunAborted
 from protocol.messages import RunSettings
-from simulator.harness.processes import LOOPBACK, bank_files, free_port, make_certificates, operator_files
+from simulator.harness.processes import bank_files, make_certificates, operator_files
+from simulator.ports import LOOPBACK, free_port
 
 BANKS = ["alder_bank", "birch_bank", "cedar_bank"]
 FINGERPRINT = "ab" * 32

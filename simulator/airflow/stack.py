@@ -12,7 +12,6 @@ import json
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -25,10 +24,10 @@ from typing import Final
 import psutil
 
 from simulator.airflow.rest import AirflowRest, AirflowRestError
+from simulator.ports import LOOPBACK, free_port
 
-__all__ = ["LOOPBACK", "AirflowStack", "AirflowStackError", "free_port", "listening_addresses", "stop_stack"]
+__all__ = ["AirflowStack", "AirflowStackError", "listening_addresses", "stop_stack"]
 
-LOOPBACK: Final = "127.0.0.1"
 _USER: Final = "admin"
 _PID_FILE: Final = "processes.json"
 _PASSWORD_FILE: Final = "passwords.json"
@@ -354,13 +353,6 @@ def stop_stack(home: Path) -> list[str]:
     _end([process.pid for _, process in running])
     (Path(home) / _PID_FILE).unlink(missing_ok=True)
     return [record["name"] for record, _ in running]
-
-
-def free_port() -> int:
-    """Returns a TCP port of the loopback that is free now. Another process may take it meanwhile."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.bind((LOOPBACK, 0))
-        return int(probe.getsockname()[1])
 
 
 def listening_addresses(pids: Sequence[int]) -> list[tuple[str, int]]:

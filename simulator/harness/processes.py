@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,17 +14,9 @@ from aggregator.pki.ca import create_ca, issue_server_certificate, make_key_and_
 from bank_node.transport.identity import make_request
 from protocol.channel import TlsFiles
 from protocol.errors import AggregatorUnreachable, LocalError
+from simulator.ports import LOOPBACK, free_port
 
-__all__ = ["AggregatorProcess", "bank_files", "child_environment", "free_port", "make_certificates", "operator_files"]
-
-LOOPBACK = "127.0.0.1"
-
-
-def free_port() -> int:
-    """A TCP port of the loopback interface that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        return int(probe.getsockname()[1])
+__all__ = ["AggregatorProcess", "bank_files", "child_environment", "make_certificates", "operator_files"]
 
 
 def make_certificates(folder: Path, banks: list[str]) -> None:

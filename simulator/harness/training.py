@@ -34,16 +34,15 @@ from protocol.messages import RunSettings, RunView
 from protocol.process import prepared_process
 from protocol.run_state import Phase
 from simulator.harness.processes import (
-    LOOPBACK,
     AggregatorProcess,
     bank_files,
     child_environment,
-    free_port,
     make_certificates,
     operator_files,
 )
 from simulator.harness.tables import SimulatedTable
 from simulator.harness.worker import BankJob, PlainSums, load_job, run_bank, run_job, save_job
+from simulator.ports import LOOPBACK, free_port
 
 __all__ = ["check_data", "federate", "federate_saved", "load_params", "load_warm", "the_model", "train_consortium"]
 

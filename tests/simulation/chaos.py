@@ -27,15 +27,14 @@ from protocol.messages import RunSettings, RunView
 from protocol.run_state import TERMINAL, Phase
 from simulator.harness import worker
 from simulator.harness.processes import (
-    LOOPBACK,
     AggregatorProcess,
     bank_files,
-    free_port,
     make_certificates,
     operator_files,
 )
 from simulator.harness.tables import SimulatedTable
 from simulator.harness.training import federate
+from simulator.ports import LOOPBACK, free_port
 
 PARAMS = BoostingParameters.from_mapping({"n_estimators": 8, "max_depth": 3, "max_bin": 16, "eta": 0.3})
 _METHOD = multiprocessing.get_context("forkserver")

@@ -19,7 +19,8 @@ from bank_node.shared_risk.rows import shared_store
 from features import load_contract
 from protocol.messages import RunSettings
 from simulator.generator import GeneratorSettings, generate
-from simulator.harness.processes import LOOPBACK, bank_files, free_port, make_certificates, operator_files
+from simulator.harness.processes import bank_files, make_certificates, operator_files
+from simulator.ports import LOOPBACK, free_port
 from tests.conftest import in_parallel
 
 BANKS = ("city_bank", "harbour_bank", "north_bank")

@@ -107,13 +107,19 @@ def assert_equals_oracle(table: pd.DataFrame, rows: list[dict[str, Any]], contra
             np.testing.assert_allclose(row[name], want, rtol=1.2e-7, atol=0, err_msg=f"{name} of {row['row_id']}")
 
 
-@settings(
-    max_examples=150,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],
-)
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(drawn=st.lists(payments, min_size=1, max_size=25))
 def test_equals_the_oracle(extract: Callable[[pd.DataFrame], pd.DataFrame], drawn: list[dict[str, Any]]) -> None:
+    rows = [payment(number) | row for number, row in enumerate(drawn)]
+    assert_equals_oracle(extract(frame(rows)), rows, EVERYTHING)
+
+
+@pytest.mark.slow
+@settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(drawn=st.lists(payments, min_size=1, max_size=25))
+def test_many_payments_equal_the_oracle(
+    extract: Callable[[pd.DataFrame], pd.DataFrame], drawn: list[dict[str, Any]]
+) -> None:
     rows = [payment(number) | row for number, row in enumerate(drawn)]
     assert_equals_oracle(extract(frame(rows)), rows, EVERYTHING)
 

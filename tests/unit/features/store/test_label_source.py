@@ -228,9 +228,7 @@ verdicts = st.lists(
 )
 
 
-@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(files=st.lists(verdicts, min_size=1, max_size=3), order=st.randoms())
-def test_any_order_of_deliveries_gives_the_same_store(
+def check_any_order(
     files: list[list[tuple[str, int, int | None]]], order: Any, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     once, piecewise = (Bank(tmp_path_factory.mktemp("bank")) for _ in range(2))
@@ -253,6 +251,23 @@ def test_any_order_of_deliveries_gives_the_same_store(
     pd.testing.assert_frame_equal(piecewise.features(), once.features(), check_exact=True)
     newest = {payment_id: verdict for rows in files for payment_id, verdict, _ in rows}
     assert done.labels.applied == len(newest) and done.frauds == sum(newest.values())
+
+
+@settings(max_examples=2, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(files=st.lists(verdicts, min_size=1, max_size=3), order=st.randoms())
+def test_any_order_of_deliveries_gives_the_same_store(
+    files: list[list[tuple[str, int, int | None]]], order: Any, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    check_any_order(files, order, tmp_path_factory)
+
+
+@pytest.mark.slow
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(files=st.lists(verdicts, min_size=1, max_size=3), order=st.randoms())
+def test_many_orders_of_deliveries_give_the_same_store(
+    files: list[list[tuple[str, int, int | None]]], order: Any, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    check_any_order(files, order, tmp_path_factory)
 
 
 def test_the_configured_bank_takes_labels_and_says_so(bank: Bank, tmp_path: Path) -> None:
