@@ -6,15 +6,13 @@
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
-import numpy as np
-import numpy.typing as npt
-
+from bank_node.dtypes import Integers
 from protocol.errors import RosterChanged
 from protocol.run_state import Phase
 
 __all__ = ["Consortium", "Log", "SecureSum", "whatever_the_roster"]
 
-SecureSum = Callable[[str, npt.NDArray[np.int64]], npt.NDArray[np.int64]]
+SecureSum = Callable[[str, Integers], Integers]
 """Takes a step's name and our int64 (n,) vector; gives the exact int64 (n,) sum over all banks."""
 
 
@@ -37,9 +35,7 @@ class Consortium(Protocol):
         """The banks that are in the run now, in an order that all have alike."""
         ...
 
-    def secure_sum(
-        self, step: str, vector: npt.NDArray[np.int64], *, bound: int | None = None
-    ) -> npt.NDArray[np.int64]:
+    def secure_sum(self, step: str, vector: Integers, *, bound: int | None = None) -> Integers:
         """The exact sum over all banks; raises `RosterChanged` when a bank was dropped."""
         ...
 

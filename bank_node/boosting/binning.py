@@ -19,6 +19,7 @@ from bank_node.boosting.gradients import WEIGHT_BITS, estimate_base_score
 from bank_node.boosting.kernels import kernel
 from bank_node.boosting.parameters import MAX_BINS, BoostingParameters
 from bank_node.consortium import SecureSum
+from bank_node.dtypes import Doubles, Floats, Indices, Integers, Marks
 from protocol.steps import Step
 
 __all__ = [
@@ -65,7 +66,7 @@ class Cuts:
         weight_positive_total: Weight of those with label 1.
     """
 
-    values: tuple[npt.NDArray[np.float32], ...]
+    values: tuple[Floats, ...]
     has_missing: npt.NDArray[np.bool_]
     n_rows_total: int
     n_positive_total: int
@@ -99,7 +100,7 @@ class Cuts:
         return len(self.values)
 
     @property
-    def n_bins(self) -> npt.NDArray[np.int64]:
+    def n_bins(self) -> Integers:
         """Bins of each feature without the missing one, int64 (f,)."""
         return np.array([cuts.size + 1 for cuts in self.values], dtype=np.int64)
 
@@ -132,7 +133,7 @@ class BinnedRows:
         cuts: The cuts used.
     """
 
-    bins: npt.NDArray[np.uint8]
+    bins: Marks
     cuts: Cuts
 
     @property
@@ -141,7 +142,7 @@ class BinnedRows:
         return int(self.bins.shape[0])
 
 
-def _checked_columns(columns: npt.NDArray[np.float32], n_features: int) -> npt.NDArray[np.float32]:
+def _checked_columns(columns: Floats, n_features: int) -> Floats:
     if columns.ndim != 2 or columns.shape[1] != n_features:
         raise RowError(f"feature columns have shape {columns.shape}, expected (rows, {n_features})")
     columns = np.ascontiguousarray(columns, dtype=np.float32)
@@ -158,7 +159,7 @@ def _checked_columns(columns: npt.NDArray[np.float32], n_features: int) -> npt.N
     return columns
 
 
-def check_labels(labels: npt.ArrayLike, n_rows: int) -> npt.NDArray[np.uint8]:
+def check_labels(labels: npt.ArrayLike, n_rows: int) -> Marks:
     """Labels as uint8 (n,).
 
     Raises:
@@ -178,7 +179,7 @@ def check_labels(labels: npt.ArrayLike, n_rows: int) -> npt.NDArray[np.uint8]:
     return np.ascontiguousarray(given, dtype=np.uint8)
 
 
-def check_weights(weights: npt.ArrayLike | None, n_rows: int) -> npt.NDArray[np.float32] | None:
+def check_weights(weights: npt.ArrayLike | None, n_rows: int) -> Floats | None:
     """Weights as float32 (n,), or None where each row weighs 1.
 
     Raises:
@@ -198,9 +199,7 @@ def check_weights(weights: npt.ArrayLike | None, n_rows: int) -> npt.NDArray[np.
     return given
 
 
-def quantile_cuts(
-    counts: npt.NDArray[np.int64], edges: npt.NDArray[np.float32], max_bin: int
-) -> npt.NDArray[np.float32]:
+def quantile_cuts(counts: Integers, edges: Floats, max_bin: int) -> Floats:
     """Picks cuts among the edges so that at most `max_bin` bins hold about equally many rows.
 
     No bin is empty. With `max_bin` or fewer cells in use every one gets its bin; otherwise cells join from
@@ -237,7 +236,7 @@ def quantile_cuts(
 
 
 @kernel
-def _search(table: npt.NDArray[np.float32], values: npt.NDArray[np.float32], places: npt.NDArray[np.int32]) -> None:
+def _search(table: Floats, values: Floats, places: Indices) -> None:
     # How many entries of `table`, 2**k - 1 of them, increasing, are <= each value; 0 for NaN. All values take each
     # of the k steps together, without a branch, so that the processor's vectors can be used.
     for i in range(values.shape[0]):
@@ -251,9 +250,7 @@ def _search(table: npt.NDArray[np.float32], values: npt.NDArray[np.float32], pla
 
 
 @kernel
-def _count_cells(
-    columns: npt.NDArray[np.float32], feature: int, table: npt.NDArray[np.float32], out: npt.NDArray[np.int64]
-) -> None:
+def _count_cells(columns: Floats, feature: int, table: Floats, out: Integers) -> None:
     # out[0] counts missing values, out[1 + j] cell j.
     values = np.empty(_BLOCK, dtype=np.float32)
     places = np.empty(_BLOCK, dtype=np.int32)
@@ -267,9 +264,9 @@ def _count_cells(
 
 
 def global_bins(
-    columns: npt.NDArray[np.float32],
+    columns: Floats,
     labels: npt.ArrayLike,
-    grids: Sequence[npt.NDArray[np.float64]],
+    grids: Sequence[Doubles],
     max_bin: int,
     secure_sum: SecureSum,
     *,
@@ -305,14 +302,14 @@ def global_bins(
 
 
 def bin_counts(
-    columns: npt.NDArray[np.float32],
+    columns: Floats,
     labels: npt.ArrayLike,
-    grids: Sequence[npt.NDArray[np.float64]],
+    grids: Sequence[Doubles],
     *,
     feature_names: Sequence[str] | None = None,
     categorical: Sequence[bool] | None = None,
     weights: npt.ArrayLike | None = None,
-) -> npt.NDArray[np.int64]:
+) -> Integers:
     """What a bank adds to the binning step, for arguments as of `global_bins`: counts, so those of parts add up.
 
     Returns:
@@ -336,8 +333,8 @@ def bin_counts(
 
 
 def agreed_bins(
-    vector: npt.NDArray[np.int64],
-    grids: Sequence[npt.NDArray[np.float64]],
+    vector: Integers,
+    grids: Sequence[Doubles],
     max_bin: int,
     secure_sum: SecureSum,
     *,
@@ -388,21 +385,19 @@ def _kinds(categorical: Sequence[bool] | None, n_features: int) -> npt.NDArray[n
     return np.zeros(n_features, dtype=np.bool_) if categorical is None else np.asarray(categorical, dtype=np.bool_)
 
 
-def _all_edges(grids: Sequence[npt.NDArray[np.float64]], kinds: npt.NDArray[np.bool_]) -> list[npt.NDArray[np.float32]]:
+def _all_edges(grids: Sequence[Doubles], kinds: npt.NDArray[np.bool_]) -> list[Floats]:
     return [
         np.arange(1, MAX_CATEGORIES, dtype=np.float32) if kinds[feature] else _grid_edges(feature, grid)
         for feature, grid in enumerate(grids)
     ]
 
 
-def _starts(edges: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.int64]:
+def _starts(edges: Sequence[Floats]) -> Integers:
     """Where each feature's counts begin in the binning step's vector, and where the last one's end."""
     return BINNING_TOTALS + np.concatenate(([0], np.cumsum([grid.size + 2 for grid in edges]))).astype(np.int64)
 
 
-def grid_counts(
-    columns: npt.NDArray[np.float32], grids: Sequence[npt.NDArray[np.float64]]
-) -> list[npt.NDArray[np.int64]]:
+def grid_counts(columns: Floats, grids: Sequence[Doubles]) -> list[Integers]:
     """Counts of each feature's values as `global_bins` takes them: missing first, then the cells of its grid."""
     columns = _checked_columns(np.ascontiguousarray(columns), len(grids))
     found = []
@@ -413,7 +408,7 @@ def grid_counts(
     return found
 
 
-def _counts(marks: npt.NDArray[np.uint8], weights: npt.NDArray[np.float32] | None) -> tuple[int, int, int, int]:
+def _counts(marks: Marks, weights: Floats | None) -> tuple[int, int, int, int]:
     """Rows, positive rows, and the weights of both in units of 2**-`WEIGHT_BITS`."""
     rows, positive = marks.size, int(marks.sum())
     if weights is None:
@@ -422,9 +417,7 @@ def _counts(marks: npt.NDArray[np.uint8], weights: npt.NDArray[np.float32] | Non
     return rows, positive, int(units.sum()), int(units[marks == 1].sum())
 
 
-def _check_categories(
-    columns: npt.NDArray[np.float32], categorical: npt.NDArray[np.bool_], names: Sequence[str] | None
-) -> None:
+def _check_categories(columns: Floats, categorical: npt.NDArray[np.bool_], names: Sequence[str] | None) -> None:
     for feature in np.flatnonzero(categorical).tolist():
         column = columns[:, feature]
         known = (column >= 0) & (column < MAX_CATEGORIES) & (column == np.floor(column))
@@ -437,7 +430,7 @@ def _check_categories(
             )
 
 
-def _grid_edges(feature: int, grid: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
+def _grid_edges(feature: int, grid: Doubles) -> Floats:
     # Cuts are float32, so cells are too: edges that become equal in float32 are one edge.
     edges = np.asarray(grid, dtype=np.float64)
     if edges.ndim != 1 or not np.isfinite(edges).all() or (np.diff(edges) < 0).any():
@@ -449,10 +442,10 @@ def _grid_edges(feature: int, grid: npt.NDArray[np.float64]) -> npt.NDArray[np.f
 
 @kernel
 def _bin_into(
-    columns: npt.NDArray[np.float32],
-    tables: npt.NDArray[np.float32],
-    missing_bins: npt.NDArray[np.uint8],
-    out: npt.NDArray[np.uint8],
+    columns: Floats,
+    tables: Floats,
+    missing_bins: Marks,
+    out: Marks,
 ) -> None:
     values = np.empty(_BLOCK, dtype=np.float32)
     places = np.empty(_BLOCK, dtype=np.int32)
@@ -466,14 +459,14 @@ def _bin_into(
                 out[start + i, f] = missing_bins[f] if values[i] != values[i] else np.uint8(places[i])
 
 
-def _padded(edges: npt.NDArray[np.float32], width: int = 0) -> npt.NDArray[np.float32]:
+def _padded(edges: Floats, width: int = 0) -> Floats:
     """Edges filled up with infinity to 2**k - 1 of them, and at least `width`."""
     table = np.full((1 << max(edges.size, width).bit_length()) - 1, np.inf, dtype=np.float32)
     table[: edges.size] = edges
     return table
 
 
-def bin_rows(columns: npt.NDArray[np.float32], cuts: Cuts) -> BinnedRows:
+def bin_rows(columns: Floats, cuts: Cuts) -> BinnedRows:
     """Replaces each value by its bin.
 
     Args:
@@ -502,7 +495,7 @@ def bin_rows(columns: npt.NDArray[np.float32], cuts: Cuts) -> BinnedRows:
     return BinnedRows(bins=out, cuts=cuts)
 
 
-def bin_rows_naive(columns: npt.NDArray[np.float32], cuts: Cuts) -> npt.NDArray[np.uint8]:
+def bin_rows_naive(columns: Floats, cuts: Cuts) -> Marks:
     """Twin of `bin_rows`: counts the cuts below each value one by one."""
     out = np.zeros(columns.shape, dtype=np.uint8)
     for i, row in enumerate(columns):

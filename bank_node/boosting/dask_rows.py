@@ -15,16 +15,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from bank_node.boosting.binning import Cuts, bin_counts, bin_rows
 from bank_node.boosting.errors import BoostingError
-from bank_node.boosting.grower import local_rows
-from bank_node.boosting.local_rows import Integers, LocalRows, NodeSplits, TreePlan
+from bank_node.boosting.local_rows import LocalRows, NodeSplits, TreePlan
 from bank_node.boosting.packing import Packing
 from bank_node.boosting.parameters import BoostingParameters
 from bank_node.boosting.row_files import RowFiles
 from bank_node.boosting.trees import Tree, predict_margin
+from bank_node.dtypes import Doubles, Floats, Integers
 
 __all__ = ["DaskRows", "DaskShards"]
 
@@ -54,7 +53,7 @@ class _Shard:
 
     def open(self) -> LocalRows:
         rows = self.files.part(self.begin, self.end)
-        return local_rows(
+        return LocalRows.checked(
             bin_rows(rows.columns, self.cuts),
             rows.labels,
             self.params,
@@ -116,7 +115,7 @@ def _count(
     files: RowFiles,
     begin: int,
     end: int,
-    grids: Sequence[npt.NDArray[np.float64]],
+    grids: Sequence[Doubles],
     names: Sequence[str],
     categorical: Sequence[bool],
 ) -> Integers:
@@ -233,7 +232,7 @@ class DaskRows:
         """See `RowStore`."""
         return _added(self._all("leaf_sums", list(leaves)))
 
-    def finish_tree(self, leaves: Sequence[int], values: npt.NDArray[np.float32]) -> None:
+    def finish_tree(self, leaves: Sequence[int], values: Floats) -> None:
         """See `RowStore`."""
         self._all("finish_tree", list(leaves), values, changing=True)
 
@@ -294,7 +293,7 @@ class DaskShards:
         return len(self._edges) - 1
 
     def bin_counts(
-        self, grids: Sequence[npt.NDArray[np.float64]], feature_names: Sequence[str], categorical: Sequence[bool]
+        self, grids: Sequence[Doubles], feature_names: Sequence[str], categorical: Sequence[bool]
     ) -> Integers:
         """What the bank adds to the binning step: `binning.bin_counts` of all its rows."""
 

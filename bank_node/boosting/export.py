@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from bank_node.boosting.binning import Cuts
 from bank_node.boosting.errors import BoostingError
 from bank_node.boosting.parameters import BoostingParameters
 from bank_node.boosting.trees import Tree
+from bank_node.dtypes import Indices, Integers
 
 __all__ = ["MODEL_VERSION", "export_booster", "export_booster_ubj"]
 
@@ -117,9 +117,7 @@ def _document(
     }
 
 
-def _tree(
-    index: int, tree: Tree, n_features: str, none32: npt.NDArray[np.int32], none64: npt.NDArray[np.int64]
-) -> dict[str, Any]:
+def _tree(index: int, tree: Tree, n_features: str, none32: Indices, none64: Integers) -> dict[str, Any]:
     is_leaf, is_set = tree.left < 0, tree.set_of_node >= 0
     sets = [np.flatnonzero(tree.right_sets[row]).astype(np.int32) for row in tree.set_of_node[is_set]]
     sizes = np.array([chosen.size for chosen in sets], dtype=np.int64)

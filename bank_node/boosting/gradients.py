@@ -9,11 +9,11 @@ add up to the same sum in any order, which is what makes a model independent of 
 import math
 
 import numpy as np
-import numpy.typing as npt
 
 from bank_node.boosting.errors import RowError
 from bank_node.boosting.kernels import float_of_bits, kernel
 from bank_node.boosting.parameters import BoostingParameters
+from bank_node.dtypes import Floats, Integers, Marks
 
 __all__ = [
     "BITS_OF_SUM",
@@ -107,12 +107,12 @@ def _exp_of_minus(margin: np.float32) -> np.float32:
 
 @kernel
 def _gradients_into(
-    margins: npt.NDArray[np.float32],
-    labels: npt.NDArray[np.uint8],
-    weights: npt.NDArray[np.float32],
+    margins: Floats,
+    labels: Marks,
+    weights: Floats,
     positive_weight: np.float32,
     scale: float,
-    out: npt.NDArray[np.int64],
+    out: Integers,
 ) -> None:
     # `_sigmoid` in two loops: its exponentials first.
     one = np.float32(1.0)
@@ -137,13 +137,13 @@ def _gradients_into(
 
 
 def logistic_gradients(
-    margins: npt.NDArray[np.float32],
-    labels: npt.NDArray[np.uint8],
+    margins: Floats,
+    labels: Marks,
     scale_pos_weight: float,
     bits: int,
-    out: npt.NDArray[np.int64] | None = None,
-    weights: npt.NDArray[np.float32] | None = None,
-) -> npt.NDArray[np.int64]:
+    out: Integers | None = None,
+    weights: Floats | None = None,
+) -> Integers:
     """Gradient and hessian of the logistic loss of each row, in units of 2**-bits.
 
     Args:
@@ -165,12 +165,12 @@ def logistic_gradients(
 
 
 def logistic_gradients_naive(
-    margins: npt.NDArray[np.float32],
-    labels: npt.NDArray[np.uint8],
+    margins: Floats,
+    labels: Marks,
     scale_pos_weight: float,
     bits: int,
-    weights: npt.NDArray[np.float32] | None = None,
-) -> npt.NDArray[np.int64]:
+    weights: Floats | None = None,
+) -> Integers:
     """Twin of `logistic_gradients` with the library's exponential and numpy scalars."""
     one = np.float32(1.0)
     given = np.ones(margins.size, dtype=np.float32) if weights is None else weights
@@ -186,12 +186,12 @@ def logistic_gradients_naive(
 
 
 @kernel
-def _sigmoid_into(margins: npt.NDArray[np.float32], out: npt.NDArray[np.float32]) -> None:
+def _sigmoid_into(margins: Floats, out: Floats) -> None:
     for i in range(margins.shape[0]):
         out[i] = _sigmoid(margins[i])
 
 
-def sigmoid(margins: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def sigmoid(margins: Floats) -> Floats:
     """Probabilities, float32 (n,), of margins, float32 (n,) log odds; the same bits for a row anywhere."""
     out = np.empty(margins.shape[0], dtype=np.float32)
     _sigmoid_into(np.ascontiguousarray(margins, dtype=np.float32), out)
@@ -250,7 +250,7 @@ def estimate_base_score(parameters: BoostingParameters, n_rows: float, n_positiv
 
 
 @kernel
-def _sum_losses(margins: npt.NDArray[np.float32], labels: npt.NDArray[np.uint8], scale: float) -> int:
+def _sum_losses(margins: Floats, labels: Marks, scale: float) -> int:
     total = np.int64(0)
     for i in range(margins.shape[0]):
         wrong = -np.float64(margins[i]) if labels[i] == 1 else np.float64(margins[i])
@@ -259,6 +259,6 @@ def _sum_losses(margins: npt.NDArray[np.float32], labels: npt.NDArray[np.uint8],
     return int(total)
 
 
-def logistic_losses(margins: npt.NDArray[np.float32], labels: npt.NDArray[np.uint8], bits: int) -> int:
+def logistic_losses(margins: Floats, labels: Marks, bits: int) -> int:
     """The summed logistic loss of rows in units of 2**-bits, each row rounded, so that any order sums alike."""
     return int(_sum_losses(np.ascontiguousarray(margins, dtype=np.float32), labels, float(2**bits)))

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from bank_node.boosting.binning import BinnedRows, Cuts, check_labels, check_weights
-from bank_node.boosting.errors import BoostingError, RowError, SumError
+from bank_node.boosting.binning import BinnedRows, Cuts
+from bank_node.boosting.errors import BoostingError, SumError
 from bank_node.boosting.gradients import BITS_OF_SUM, WEIGHT_BITS, base_margin, fraction_bits
 from bank_node.boosting.histogram import SlotLayout
 from bank_node.boosting.local_rows import LocalRows, NodeSplits, RowStore, TreePlan
@@ -28,21 +28,21 @@ from bank_node.boosting.packing import (
     expected_sizes,
 )
 from bank_node.boosting.parameters import BoostingParameters
-from bank_node.boosting.sampling import FeatureSampler, Keys
+from bank_node.boosting.sampling import FeatureSampler
 from bank_node.boosting.split_rules import SplitRules
 from bank_node.boosting.splitting import Splits, find_splits
 from bank_node.boosting.stopping import Judge, judged, kept_trees, stops
 from bank_node.boosting.structure import Propose, grow_proposed, sum_leaves
 from bank_node.boosting.trees import Tree
 from bank_node.consortium import SecureSum
+from bank_node.dtypes import Floats, Integers, Words
 from protocol.layout import PAYLOAD_SLOTS
 from protocol.steps import Step
 
-__all__ = ["OnRound", "grow_trees", "local_rows", "train_trees"]
+__all__ = ["OnRound", "grow_trees", "train_trees"]
 
 logger = logging.getLogger(__name__)
 
-Integers = npt.NDArray[np.int64]
 
 OnRound = Callable[[int, Tree], None]
 """Called after each new tree with its number, from 0, and the tree."""
@@ -59,8 +59,8 @@ def train_trees(
     resume: Sequence[Tree] = (),
     on_round: OnRound | None = None,
     weights: npt.ArrayLike | None = None,
-    row_keys: Keys | None = None,
-    start: npt.NDArray[np.float32] | None = None,
+    row_keys: Words | None = None,
+    start: Floats | None = None,
     judge: Judge | None = None,
     propose: Propose | None = None,
 ) -> list[Tree]:
@@ -95,7 +95,7 @@ def train_trees(
     if n_rows_total < binned.n_rows:
         raise BoostingError(f"this bank has {binned.n_rows} rows but all banks together only {n_rows_total}")
     return grow_trees(
-        local_rows(binned, labels, params, weights=weights, row_keys=row_keys, start=start),
+        LocalRows.checked(binned, labels, params, weights=weights, row_keys=row_keys, start=start),
         binned.cuts,
         params,
         secure_sum,
@@ -106,29 +106,6 @@ def train_trees(
         warm=start is not None,
         judge=judge,
         propose=propose,
-    )
-
-
-def local_rows(
-    binned: BinnedRows,
-    labels: npt.ArrayLike,
-    params: BoostingParameters,
-    *,
-    weights: npt.ArrayLike | None = None,
-    row_keys: Keys | None = None,
-    start: npt.NDArray[np.float32] | None = None,
-) -> LocalRows:
-    """Rows in this process as `grow_trees` takes them, checked; arguments as of `train_trees`."""
-    _check_missing(binned)
-    return LocalRows(
-        binned,
-        check_labels(labels, binned.n_rows),
-        SlotLayout.of(binned.cuts),
-        params,
-        bits=fraction_bits(binned.cuts.total_weight, params.scale_pos_weight),
-        weights=check_weights(weights, binned.n_rows),
-        keys=row_keys,
-        start=start,
     )
 
 
@@ -237,17 +214,6 @@ def _expected(trees: Sequence[Tree], grower: "_Grower", base_score: float, *, wa
             if counting is not None:
                 return _Bounds(packing=counting, most={0: sizes})
     return _Bounds(packing=Packing.of(sizes, grower.n_rows_total, bits), most={0: sizes})
-
-
-def _check_missing(binned: BinnedRows) -> None:
-    cuts = binned.cuts
-    for f in np.flatnonzero(~cuts.has_missing):
-        count = int(np.count_nonzero(binned.bins[:, f] == cuts.n_bins[f]))
-        if count:
-            raise RowError(
-                f"feature {cuts.name(int(f))} has {count} missing values, but the bins were agreed on rows without "
-                "any; train on the rows the bins were made of"
-            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

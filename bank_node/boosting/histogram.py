@@ -8,10 +8,10 @@ the node's known total: the missing slot where any bank has missing values, the 
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
 from bank_node.boosting.binning import Cuts
 from bank_node.boosting.kernels import add_pair, kernel
+from bank_node.dtypes import Integers, Marks, RowNumbers, Words
 
 __all__ = ["SlotLayout", "build_histograms", "build_histograms_naive"]
 
@@ -30,11 +30,11 @@ class SlotLayout:
         derived: int64 (u,), the slot of each feature that follows from the node's total.
     """
 
-    features: npt.NDArray[np.int64]
-    starts: npt.NDArray[np.int64]
-    sent: npt.NDArray[np.int64]
-    sent_starts: npt.NDArray[np.int64]
-    derived: npt.NDArray[np.int64]
+    features: Integers
+    starts: Integers
+    sent: Integers
+    sent_starts: Integers
+    derived: Integers
 
     @classmethod
     def of(cls, cuts: Cuts) -> "SlotLayout":
@@ -54,7 +54,7 @@ class SlotLayout:
             derived=(starts[:-1] + n_sent).astype(np.int64),
         )
 
-    def only(self, positions: npt.NDArray[np.int64]) -> "SlotLayout":
+    def only(self, positions: Integers) -> "SlotLayout":
         """The same slots, of which those of some usable features are sent; the others' histograms stay zero.
 
         Args:
@@ -77,11 +77,11 @@ class SlotLayout:
         """Slots of a whole histogram."""
         return int(self.starts[-1])
 
-    def pack(self, histograms: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    def pack(self, histograms: Integers) -> Integers:
         """The sent slots of int64 (k, n_slots, 2) histograms, as int64 (k * s * 2,): node, slot, pair."""
         return np.ascontiguousarray(histograms[:, self.sent, :]).reshape(-1)
 
-    def unpack(self, vector: npt.NDArray[np.int64], totals: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    def unpack(self, vector: Integers, totals: Integers) -> Integers:
         """Whole histograms from summed sent slots and the nodes' totals, int64 (k, 2).
 
         Returns:
@@ -98,13 +98,13 @@ class SlotLayout:
 
 @kernel
 def _build_into(
-    bins: npt.NDArray[np.uint8],
-    gradients: npt.NDArray[np.int64],
-    rows: npt.NDArray[np.uint32],
-    begins: npt.NDArray[np.int64],
-    ends: npt.NDArray[np.int64],
-    starts: npt.NDArray[np.uint64],
-    out: npt.NDArray[np.int64],
+    bins: Marks,
+    gradients: Integers,
+    rows: RowNumbers,
+    begins: Integers,
+    ends: Integers,
+    starts: Words,
+    out: Integers,
 ) -> None:
     # Gradient and hessian of a slot lie side by side, so a pair costs one cache line and one addition of a vector. Four
     # rows are taken at a time: their additions are independent unless they share a bin, and later rows' values are
@@ -133,13 +133,13 @@ def _build_into(
 
 
 def build_histograms(
-    bins: npt.NDArray[np.uint8],
-    gradients: npt.NDArray[np.int64],
-    rows: npt.NDArray[np.uint32],
-    begins: npt.NDArray[np.int64],
-    ends: npt.NDArray[np.int64],
+    bins: Marks,
+    gradients: Integers,
+    rows: RowNumbers,
+    begins: Integers,
+    ends: Integers,
     layout: SlotLayout,
-) -> npt.NDArray[np.int64]:
+) -> Integers:
     """Sums this bank's gradients by node, feature and bin.
 
     Args:
@@ -159,13 +159,13 @@ def build_histograms(
 
 
 def build_histograms_naive(
-    bins: npt.NDArray[np.uint8],
-    gradients: npt.NDArray[np.int64],
-    rows: npt.NDArray[np.uint32],
-    begins: npt.NDArray[np.int64],
-    ends: npt.NDArray[np.int64],
+    bins: Marks,
+    gradients: Integers,
+    rows: RowNumbers,
+    begins: Integers,
+    ends: Integers,
     layout: SlotLayout,
-) -> npt.NDArray[np.int64]:
+) -> Integers:
     """Twin of `build_histograms`: one mask a node, feature and bin."""
     out = np.zeros((begins.size, layout.n_slots, 2), dtype=np.int64)
     for node, (begin, end) in enumerate(zip(begins, ends, strict=True)):

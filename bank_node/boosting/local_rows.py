@@ -11,20 +11,19 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from bank_node.boosting.binning import BinnedRows
+from bank_node.boosting.binning import BinnedRows, check_labels, check_weights
 from bank_node.boosting.errors import RowError
-from bank_node.boosting.gradients import logistic_gradients
+from bank_node.boosting.gradients import fraction_bits, logistic_gradients
 from bank_node.boosting.histogram import SlotLayout, build_histograms
 from bank_node.boosting.kernels import kernel
 from bank_node.boosting.packing import Packing, build_packed, pack_rows
 from bank_node.boosting.parameters import BoostingParameters
 from bank_node.boosting.partition import partition_rows
-from bank_node.boosting.sampling import Keys, sample_rows
+from bank_node.boosting.sampling import sample_rows
 from bank_node.boosting.trees import Tree, add_tree
+from bank_node.dtypes import Floats, Integers, Marks, RowNumbers, Words
 
 __all__ = ["LocalRows", "NodeSplits", "RowStore", "TreePlan"]
-
-Integers = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -43,7 +42,7 @@ class NodeSplits:
     left: Integers
     right: Integers
     features: Integers
-    goes_left: npt.NDArray[np.uint8]
+    goes_left: Marks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -90,18 +89,18 @@ class RowStore(Protocol):
         """Gradient and hessian of each leaf's sampled rows, int64 (leaves, 2)."""
         ...
 
-    def finish_tree(self, leaves: Sequence[int], values: npt.NDArray[np.float32]) -> None:
+    def finish_tree(self, leaves: Sequence[int], values: Floats) -> None:
         """Adds each leaf's value, float32 (leaves,), to the margins of its rows."""
         ...
 
 
 @kernel
 def _add_leaves(
-    rows: npt.NDArray[np.uint32],
+    rows: RowNumbers,
     begins: Integers,
     ends: Integers,
-    values: npt.NDArray[np.float32],
-    margins: npt.NDArray[np.float32],
+    values: Floats,
+    margins: Floats,
 ) -> None:
     for leaf in range(begins.shape[0]):
         for position in range(begins[leaf], ends[leaf]):
@@ -109,9 +108,7 @@ def _add_leaves(
 
 
 @kernel
-def _sum_leaves(
-    rows: npt.NDArray[np.uint32], begins: Integers, ends: Integers, gradients: Integers, out: Integers
-) -> None:
+def _sum_leaves(rows: RowNumbers, begins: Integers, ends: Integers, gradients: Integers, out: Integers) -> None:
     for leaf in range(begins.shape[0]):
         for position in range(begins[leaf], ends[leaf]):
             out[leaf, 0] += gradients[rows[position], 0]
@@ -119,7 +116,7 @@ def _sum_leaves(
 
 
 @kernel
-def _totals(gradients: Integers, rows: npt.NDArray[np.uint32]) -> tuple[int, int, int]:
+def _totals(gradients: Integers, rows: RowNumbers) -> tuple[int, int, int]:
     gradient, hessian, magnitude = 0, 0, 0
     for position in range(rows.shape[0]):
         g, h = gradients[rows[position], 0], gradients[rows[position], 1]
@@ -134,7 +131,7 @@ class _Order:
 
     __slots__ = ("begin", "end", "rows", "spare")
 
-    def __init__(self, rows: npt.NDArray[np.uint32]) -> None:
+    def __init__(self, rows: RowNumbers) -> None:
         """All of them at node 0."""
         self.rows = rows
         self.spare = np.empty_like(rows)
@@ -146,7 +143,7 @@ class _Order:
         begins = np.array([self.begin[node] for node in nodes], dtype=np.int64)
         return begins, np.array([self.end[node] for node in nodes], dtype=np.int64)
 
-    def split(self, splits: NodeSplits, columns: npt.NDArray[np.uint8]) -> None:
+    def split(self, splits: NodeSplits, columns: Marks) -> None:
         """Moves rows to the children."""
         begins, ends = self.ranges(splits.nodes.tolist())
         middles = partition_rows(columns, self.rows, begins, ends, splits.features, splits.goes_left, self.spare)
@@ -166,14 +163,14 @@ class LocalRows:
     def __init__(
         self,
         binned: BinnedRows,
-        labels: npt.NDArray[np.uint8],
+        labels: Marks,
         layout: SlotLayout,
         params: BoostingParameters,
         *,
         bits: int,
-        weights: npt.NDArray[np.float32] | None = None,
-        keys: Keys | None = None,
-        start: npt.NDArray[np.float32] | None = None,
+        weights: Floats | None = None,
+        keys: Words | None = None,
+        start: Floats | None = None,
     ) -> None:
         """Takes the rows; `start` must come next.
 
@@ -208,6 +205,43 @@ class LocalRows:
         self._packed: Integers = np.empty(0, dtype=np.int64)
         self._plan: TreePlan | None = None
         self._sampled = self._others = _Order(np.empty(0, dtype=np.uint32))
+
+    @classmethod
+    def checked(
+        cls,
+        binned: BinnedRows,
+        labels: npt.ArrayLike,
+        params: BoostingParameters,
+        *,
+        weights: npt.ArrayLike | None = None,
+        row_keys: Words | None = None,
+        start: Floats | None = None,
+    ) -> "LocalRows":
+        """Rows as `grow_trees` takes them.
+
+        Args:
+            binned: uint8 (n, f) with the cuts all banks share.
+            labels: 0 or 1, (n,).
+            params: The run's.
+            weights: (n,), or None where each row weighs 1.
+            row_keys: See the constructor's `keys`.
+            start: See the constructor.
+
+        Raises:
+            RowError: For labels that are not 0 or 1, weights out of range, or missing values that the cuts say nobody
+                has.
+        """
+        _check_missing(binned)
+        return cls(
+            binned,
+            check_labels(labels, binned.n_rows),
+            SlotLayout.of(binned.cuts),
+            params,
+            bits=fraction_bits(binned.cuts.total_weight, params.scale_pos_weight),
+            weights=check_weights(weights, binned.n_rows),
+            keys=row_keys,
+            start=start,
+        )
 
     def start(self, margin: np.float32, trees: Sequence[Tree]) -> None:
         """See `RowStore`."""
@@ -251,7 +285,7 @@ class LocalRows:
         _sum_leaves(self._sampled.rows, *self._sampled.ranges(leaves), self._gradients, out)
         return out
 
-    def finish_tree(self, leaves: Sequence[int], values: npt.NDArray[np.float32]) -> None:
+    def finish_tree(self, leaves: Sequence[int], values: Floats) -> None:
         """See `RowStore`."""
         for order in (self._sampled, self._others):
             _add_leaves(order.rows, *order.ranges(leaves), values, self._margins)
@@ -265,3 +299,14 @@ class LocalRows:
             out=self._gradients,
             weights=self._weights,
         )
+
+
+def _check_missing(binned: BinnedRows) -> None:
+    cuts = binned.cuts
+    for f in np.flatnonzero(~cuts.has_missing):
+        count = int(np.count_nonzero(binned.bins[:, f] == cuts.n_bins[f]))
+        if count:
+            raise RowError(
+                f"feature {cuts.name(int(f))} has {count} missing values, but the bins were agreed on rows without "
+                "any; train on the rows the bins were made of"
+            )

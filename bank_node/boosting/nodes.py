@@ -18,11 +18,10 @@ from bank_node.boosting.sampling import FeatureSampler
 from bank_node.boosting.split_rules import UNBOUNDED, Limits, SplitRules
 from bank_node.boosting.splitting import Splits, bounded_weight, node_weight
 from bank_node.boosting.trees import Tree
+from bank_node.dtypes import Floats, Integers, Marks
 
 __all__ = ["GrowingTree", "Permissions"]
 
-Integers = npt.NDArray[np.int64]
-Bounds = npt.NDArray[np.float32]
 
 _ABOVE_ALL = float(np.finfo(np.float32).max)
 """Threshold of a split of present values from missing ones: rows have no value this large, see `bin_rows`."""
@@ -52,14 +51,14 @@ class GrowingTree:
     split_bin: list[int] = field(default_factory=list)
     threshold: list[float] = field(default_factory=list)
     default_left: list[int] = field(default_factory=list)
-    right_set: list[npt.NDArray[np.uint8] | None] = field(default_factory=list)
+    right_set: list[Marks | None] = field(default_factory=list)
     loss_change: list[float] = field(default_factory=list)
     total: list[Integers] = field(default_factory=list)
     summed: list[Integers] = field(default_factory=list)
     depth: list[int] = field(default_factory=list)
     used: list[frozenset[int]] = field(default_factory=list)
-    bounds: list[Bounds] = field(default_factory=list)
-    outer: list[Bounds] = field(default_factory=list)
+    bounds: list[Floats] = field(default_factory=list)
+    outer: list[Floats] = field(default_factory=list)
     reachable: list[npt.NDArray[np.bool_]] = field(default_factory=list)
 
     @classmethod
@@ -76,7 +75,7 @@ class GrowingTree:
         return np.flatnonzero(np.array(self.left) < 0)
 
     def _add(
-        self, parent: int, total: Integers, depth: int, used: frozenset[int], bounds: Bounds, outer: Bounds
+        self, parent: int, total: Integers, depth: int, used: frozenset[int], bounds: Floats, outer: Floats
     ) -> int:
         for links in (self.left, self.right):
             links.append(-1)
@@ -113,7 +112,7 @@ class GrowingTree:
         for links, total, bounds in ((self.left, left, below[0]), (self.right, right, below[1])):
             links[node] = self._add(node, total, self.depth[node] + 1, used, bounds, self.bounds[node])
 
-    def narrow(self, node: int, goes_left: npt.NDArray[np.uint8], layout: SlotLayout) -> None:
+    def narrow(self, node: int, goes_left: Marks, layout: SlotLayout) -> None:
         """Notes which slots the children of a node can reach: uint8 (256,) marks the bins that go left."""
         first, last = layout.starts[self.column[node] : self.column[node] + 2].tolist()
         marks = goes_left[: last - first] != 0
@@ -208,7 +207,7 @@ class GrowingTree:
         )
 
 
-def _score(total: Integers, rules: SplitRules, bounds: Bounds) -> float:
+def _score(total: Integers, rules: SplitRules, bounds: Floats) -> float:
     weight = float(bounded_weight(total, rules, bounds))
     gradient, hessian = float(total[0]) * rules.unit, float(total[1]) * rules.unit
     penalty = 2.0 * rules.reg_alpha * abs(weight)
@@ -220,8 +219,8 @@ def _way(rules: SplitRules, column: int) -> int:
 
 
 def _bounds_below(
-    bounds: Bounds, left: Integers, right: Integers, way: int, rules: SplitRules
-) -> tuple[Bounds, Bounds]:
+    bounds: Floats, left: Integers, right: Integers, way: int, rules: SplitRules
+) -> tuple[Floats, Floats]:
     if way == 0:
         return bounds, bounds
     weights = [bounded_weight(total, rules, bounds) for total in (left, right)]

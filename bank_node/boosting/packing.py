@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from bank_node.boosting.kernels import kernel
+from bank_node.dtypes import Integers, Marks, RowNumbers, Words
 from protocol.layout import PAYLOAD_SLOTS
 
 __all__ = [
@@ -24,7 +24,6 @@ __all__ = [
     "build_packed", "build_packed_naive", "expected_sizes", "pack_rows", "pack_rows_naive",
 ]  # fmt: skip
 
-Integers = npt.NDArray[np.int64]
 
 HESSIAN_BITS = 28
 """Bits of a hessian's total, which is never negative."""
@@ -180,7 +179,7 @@ def expected_sizes(total: Integers, parent: Sizes, root: Sizes) -> Sizes:
 @kernel
 def _pack_into(
     gradients: Integers,
-    rows: npt.NDArray[np.uint32],
+    rows: RowNumbers,
     begins: Integers,
     ends: Integers,
     shifts: Integers,
@@ -210,7 +209,7 @@ def _pack_into(
 
 def pack_rows(
     gradients: Integers,
-    rows: npt.NDArray[np.uint32],
+    rows: RowNumbers,
     begins: Integers,
     ends: Integers,
     packings: Sequence[Packing],
@@ -246,12 +245,12 @@ def pack_rows_naive(gradients: Integers, packing: Packing) -> Integers:
 
 @kernel
 def _build_packed_into(
-    bins: npt.NDArray[np.uint8],
+    bins: Marks,
     packed: Integers,
-    rows: npt.NDArray[np.uint32],
+    rows: RowNumbers,
     begins: Integers,
     ends: Integers,
-    starts: npt.NDArray[np.uint64],
+    starts: Words,
     out: Integers,
 ) -> None:
     # As in histogram.py, four rows at a time and unsigned indices, but one addition a slot.
@@ -277,9 +276,9 @@ def _build_packed_into(
 
 
 def build_packed(
-    bins: npt.NDArray[np.uint8],
+    bins: Marks,
     packed: Integers,
-    rows: npt.NDArray[np.uint32],
+    rows: RowNumbers,
     begins: Integers,
     ends: Integers,
     starts: Integers,
@@ -294,9 +293,9 @@ def build_packed(
 
 
 def build_packed_naive(
-    bins: npt.NDArray[np.uint8],
+    bins: Marks,
     packed: Integers,
-    rows: npt.NDArray[np.uint32],
+    rows: RowNumbers,
     begins: Integers,
     ends: Integers,
     starts: Integers,

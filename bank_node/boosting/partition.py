@@ -1,23 +1,23 @@
 """Moves the rows of split nodes to their children, in place and in order; it decides no split."""
 
 import numpy as np
-import numpy.typing as npt
 
 from bank_node.boosting.kernels import kernel
+from bank_node.dtypes import Integers, Marks, RowNumbers
 
 __all__ = ["partition_rows", "partition_rows_naive"]
 
 
 @kernel
 def _partition(
-    columns: npt.NDArray[np.uint8],
-    rows: npt.NDArray[np.uint32],
-    begins: npt.NDArray[np.int64],
-    ends: npt.NDArray[np.int64],
-    features: npt.NDArray[np.int64],
-    goes_left: npt.NDArray[np.uint8],
-    spare: npt.NDArray[np.uint32],
-    middles: npt.NDArray[np.int64],
+    columns: Marks,
+    rows: RowNumbers,
+    begins: Integers,
+    ends: Integers,
+    features: Integers,
+    goes_left: Marks,
+    spare: RowNumbers,
+    middles: Integers,
 ) -> None:
     for node in range(begins.shape[0]):
         column, table = columns[features[node]], goes_left[node]
@@ -38,14 +38,14 @@ def _partition(
 
 
 def partition_rows(
-    columns: npt.NDArray[np.uint8],
-    rows: npt.NDArray[np.uint32],
-    begins: npt.NDArray[np.int64],
-    ends: npt.NDArray[np.int64],
-    features: npt.NDArray[np.int64],
-    goes_left: npt.NDArray[np.uint8],
-    spare: npt.NDArray[np.uint32],
-) -> npt.NDArray[np.int64]:
+    columns: Marks,
+    rows: RowNumbers,
+    begins: Integers,
+    ends: Integers,
+    features: Integers,
+    goes_left: Marks,
+    spare: RowNumbers,
+) -> Integers:
     """Reorders `rows` so that each split node's left rows come first; the order within a side is kept.
 
     Args:
@@ -66,13 +66,13 @@ def partition_rows(
 
 
 def partition_rows_naive(
-    columns: npt.NDArray[np.uint8],
-    rows: npt.NDArray[np.uint32],
-    begins: npt.NDArray[np.int64],
-    ends: npt.NDArray[np.int64],
-    features: npt.NDArray[np.int64],
-    goes_left: npt.NDArray[np.uint8],
-) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]:
+    columns: Marks,
+    rows: RowNumbers,
+    begins: Integers,
+    ends: Integers,
+    features: Integers,
+    goes_left: Marks,
+) -> tuple[RowNumbers, Integers]:
     """Twin of `partition_rows` by two lists a node; returns new rows and where the right children begin."""
     out = rows.copy()
     middles = []

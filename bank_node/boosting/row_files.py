@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bank_node.boosting.errors import RowError
-from bank_node.boosting.sampling import Keys
+from bank_node.dtypes import Floats, Marks, Words
 
 __all__ = ["BankRows", "RowFiles", "RowWriter", "write_rows"]
 
@@ -28,7 +28,7 @@ _DTYPES: dict[str, npt.DTypeLike] = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class BankRows:
     """Rows of one bank, mapped or in memory.
 
@@ -39,10 +39,10 @@ class BankRows:
         keys: uint64 (n,), from `row_keys` of the rows' ids; None where no rows are to be sampled.
     """
 
-    columns: npt.NDArray[np.float32]
-    labels: npt.NDArray[np.uint8]
-    weights: npt.NDArray[np.float32] | None = None
-    keys: Keys | None = None
+    columns: Floats
+    labels: Marks
+    weights: Floats | None = None
+    keys: Words | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

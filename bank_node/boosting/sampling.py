@@ -10,14 +10,13 @@ from collections.abc import Iterable
 from functools import cache
 
 import numpy as np
-import numpy.typing as npt
 
 from bank_node.boosting.kernels import kernel
 from bank_node.boosting.parameters import BoostingParameters
+from bank_node.dtypes import Marks, Words
 
 __all__ = ["FeatureSampler", "row_keys", "sample_rows", "sample_rows_naive"]
 
-Keys = npt.NDArray[np.uint64]
 
 _MASK = 2**64 - 1
 _FIRST, _SECOND = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB  # multipliers of the SplitMix64 finaliser
@@ -58,7 +57,7 @@ def _sample(pool: tuple[int, ...], share: float, place: str) -> tuple[int, ...]:
     return tuple(sorted(sorted(pool, key=rank)[:count]))
 
 
-def row_keys(ids: Iterable[object]) -> Keys:
+def row_keys(ids: Iterable[object]) -> Words:
     """A key for each row, uint64 (n,), from the text of its id: BLAKE2b, the same on every machine.
 
     Two rows of one id are sampled together. Cost: about a microsecond a row.
@@ -68,7 +67,7 @@ def row_keys(ids: Iterable[object]) -> Keys:
 
 
 @kernel
-def _sample_into(keys: Keys, salt: np.uint64, pepper: np.uint64, least: np.uint64, out: npt.NDArray[np.uint8]) -> None:
+def _sample_into(keys: Words, salt: np.uint64, pepper: np.uint64, least: np.uint64, out: Marks) -> None:
     for i in range(keys.shape[0]):
         x = keys[i] ^ salt
         for turn in range(2):
@@ -85,7 +84,7 @@ def _salts(share: float, seed: int, round_index: int) -> tuple[int, int, int]:
     return int.from_bytes(digest[:8], "little"), int.from_bytes(digest[8:16], "little"), int(share * 2.0**53)
 
 
-def sample_rows(keys: Keys, share: float, seed: int, round_index: int) -> npt.NDArray[np.uint8]:
+def sample_rows(keys: Words, share: float, seed: int, round_index: int) -> Marks:
     """Marks the rows that one tree is grown from, uint8 (n,).
 
     Args:
@@ -103,7 +102,7 @@ def sample_rows(keys: Keys, share: float, seed: int, round_index: int) -> npt.ND
     return out
 
 
-def sample_rows_naive(keys: Keys, share: float, seed: int, round_index: int) -> npt.NDArray[np.uint8]:
+def sample_rows_naive(keys: Words, share: float, seed: int, round_index: int) -> Marks:
     """Twin of `sample_rows`, in Python's integers."""
     salt, pepper, least = _salts(share, seed, round_index)
 

@@ -10,13 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from bank_node.boosting.parameters import BoostingParameters
+from bank_node.dtypes import Floats, Marks, Signs
 
 __all__ = ["UNBOUNDED", "Limits", "SplitRules"]
 
 UNBOUNDED = float(np.finfo(np.float32).max)
 """Bound of a weight that no monotone constraint bounds."""
-
-Marks = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -40,7 +39,7 @@ class SplitRules:
     min_child_weight: float
     max_delta_step: float
     literal_gain: bool
-    monotone: npt.NDArray[np.int8] = field(default_factory=lambda: np.empty(0, dtype=np.int8))
+    monotone: Signs = field(default_factory=lambda: np.empty(0, dtype=np.int8))
     categorical: Marks = field(default_factory=lambda: np.empty(0, dtype=np.uint8))
     max_cat_to_onehot: int = 4
     max_cat_threshold: int = 64
@@ -85,7 +84,7 @@ class SplitRules:
             max_cat_threshold=parameters.max_cat_threshold,
         )
 
-    def of_features(self, count: int) -> tuple[npt.NDArray[np.int8], Marks]:
+    def of_features(self, count: int) -> tuple[Signs, Marks]:
         """`monotone` and `categorical`, with zeros where they were not given."""
         monotone = self.monotone if self.monotone.size else np.zeros(count, dtype=np.int8)
         return monotone, self.categorical if self.categorical.size else np.zeros(count, dtype=np.uint8)
@@ -102,8 +101,8 @@ class Limits:
     """
 
     allowed: Marks
-    outer: npt.NDArray[np.float32]
-    inner: npt.NDArray[np.float32]
+    outer: Floats
+    inner: Floats
 
     @classmethod
     def none(cls, nodes: int, features: int) -> "Limits":

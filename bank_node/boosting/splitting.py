@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from bank_node.boosting.kernels import kernel
 from bank_node.boosting.split_rules import Limits, SplitRules
+from bank_node.dtypes import Floats, Integers, Marks, Signs
 
 __all__ = [
     "SMALLEST_LOSS_CHANGE",
@@ -32,8 +32,6 @@ SMALLEST_LOSS_CHANGE = 1e-6
 _BYTES = 256
 """Values of a bin number: room for one mark a bin."""
 
-Marks = npt.NDArray[np.uint8]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Splits:
@@ -49,15 +47,15 @@ class Splits:
         left: int64 (k, 2), summed gradient and hessian of the left child, missing values included.
     """
 
-    feature: npt.NDArray[np.int64]
-    bin: npt.NDArray[np.int64]
+    feature: Integers
+    bin: Integers
     is_set: Marks
     right_set: Marks
     default_left: Marks
-    loss_change: npt.NDArray[np.float32]
-    left: npt.NDArray[np.int64]
+    loss_change: Floats
+    left: Integers
 
-    def goes_left(self, chosen: npt.NDArray[np.int64], missing_bins: npt.NDArray[np.int64]) -> Marks:
+    def goes_left(self, chosen: Integers, missing_bins: Integers) -> Marks:
         """For the nodes `chosen`, int64 (j,), which bins go left: uint8 (j, 256).
 
         Args:
@@ -159,7 +157,7 @@ def _change(
 
 @kernel
 def _order(
-    histogram: npt.NDArray[np.int64],
+    histogram: Integers,
     begin: int,
     count: int,
     unit: float,
@@ -167,8 +165,8 @@ def _order(
     reg_alpha: float,
     least_hessian: float,
     max_delta_step: float,
-    order: npt.NDArray[np.int64],
-    weights: npt.NDArray[np.float32],
+    order: Integers,
+    weights: Floats,
 ) -> None:
     # Categories by increasing weight, equal ones by number.
     for c in range(count):
@@ -191,9 +189,9 @@ def _order(
 
 @kernel
 def _find_into(
-    histograms: npt.NDArray[np.int64],
-    totals: npt.NDArray[np.int64],
-    starts: npt.NDArray[np.int64],
+    histograms: Integers,
+    totals: Integers,
+    starts: Integers,
     unit: float,
     reg_lambda: float,
     reg_alpha: float,
@@ -201,20 +199,20 @@ def _find_into(
     max_delta_step: float,
     literal: bool,
     bounded: bool,
-    monotone: npt.NDArray[np.int8],
+    monotone: Signs,
     categorical: Marks,
     max_cat_to_onehot: int,
     max_cat_threshold: int,
     allowed: Marks,
-    outer: npt.NDArray[np.float32],
-    inner: npt.NDArray[np.float32],
-    feature: npt.NDArray[np.int64],
-    split_bin: npt.NDArray[np.int64],
+    outer: Floats,
+    inner: Floats,
+    feature: Integers,
+    split_bin: Integers,
     is_set: Marks,
     right_set: Marks,
     default_left: Marks,
-    loss_change: npt.NDArray[np.float32],
-    left: npt.NDArray[np.int64],
+    loss_change: Floats,
+    left: Integers,
 ) -> None:
     order = np.empty(256, dtype=np.int64)
     weights = np.empty(256, dtype=np.float32)
@@ -321,9 +319,9 @@ def _find_into(
 
 
 def find_splits(
-    histograms: npt.NDArray[np.int64],
-    totals: npt.NDArray[np.int64],
-    starts: npt.NDArray[np.int64],
+    histograms: Integers,
+    totals: Integers,
+    starts: Integers,
     rules: SplitRules,
     limits: Limits | None = None,
 ) -> Splits:
@@ -383,7 +381,7 @@ def find_splits(
     return splits
 
 
-def node_weight(total: npt.NDArray[np.int64], rules: SplitRules, *, is_root: bool = False) -> np.float32:
+def node_weight(total: Integers, rules: SplitRules, *, is_root: bool = False) -> np.float32:
     """The weight, before eta and bounds, of a node with this summed gradient and hessian, int64 (2,).
 
     Only a root can weigh less than min_child_weight; it then has weight 0 in XGBoost 3.2's arithmetic.
@@ -399,15 +397,15 @@ def node_weight(total: npt.NDArray[np.int64], rules: SplitRules, *, is_root: boo
     )
 
 
-def bounded_weight(total: npt.NDArray[np.int64], rules: SplitRules, bounds: npt.NDArray[np.float32]) -> np.float32:
+def bounded_weight(total: Integers, rules: SplitRules, bounds: Floats) -> np.float32:
     """`node_weight` of a node below the root, within float32 (2,) bounds."""
     return _clipped(node_weight(total, rules), bounds[0], bounds[1])
 
 
 def find_splits_naive(
-    histograms: npt.NDArray[np.int64],
-    totals: npt.NDArray[np.int64],
-    starts: npt.NDArray[np.int64],
+    histograms: Integers,
+    totals: Integers,
+    starts: Integers,
     rules: SplitRules,
     limits: Limits | None = None,
 ) -> list[tuple[int, int, int, float, frozenset[int]]]:

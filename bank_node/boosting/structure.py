@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from bank_node.boosting.binning import Cuts
 from bank_node.boosting.errors import SumError
@@ -20,11 +19,11 @@ from bank_node.boosting.parameters import BoostingParameters
 from bank_node.boosting.split_rules import SplitRules
 from bank_node.boosting.trees import Tree
 from bank_node.consortium import SecureSum
+from bank_node.dtypes import Integers
 from protocol.steps import Step
 
 __all__ = ["Propose", "ProposedSplit", "code_length", "decode", "encode", "grow_proposed", "sum_leaves"]
 
-Integers = npt.NDArray[np.int64]
 
 Propose = Callable[[int, Sequence[Tree]], Integers]
 """Given a tree's number and the trees before it: our part of the structure's sum, zeros if it isn't our turn."""

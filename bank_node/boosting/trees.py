@@ -13,6 +13,7 @@ from bank_node.boosting.binning import BinnedRows
 from bank_node.boosting.errors import BoostingError, RowError
 from bank_node.boosting.gradients import base_margin
 from bank_node.boosting.kernels import kernel
+from bank_node.dtypes import Floats, Indices, Integers, Marks
 
 __all__ = [
     "Tree",
@@ -50,21 +51,21 @@ class Tree:
             does not need them. No part of the model: a checkpoint goes on from them.
     """
 
-    left: npt.NDArray[np.int32]
-    right: npt.NDArray[np.int32]
-    parent: npt.NDArray[np.int32]
-    feature: npt.NDArray[np.int32]
-    split_bin: npt.NDArray[np.int32]
-    threshold: npt.NDArray[np.float32]
-    default_left: npt.NDArray[np.uint8]
-    weight: npt.NDArray[np.float32]
-    loss_change: npt.NDArray[np.float32]
-    sum_hessian: npt.NDArray[np.float32]
-    value: npt.NDArray[np.float32]
-    set_of_node: npt.NDArray[np.int32]
-    right_sets: npt.NDArray[np.uint8]
+    left: Indices
+    right: Indices
+    parent: Indices
+    feature: Indices
+    split_bin: Indices
+    threshold: Floats
+    default_left: Marks
+    weight: Floats
+    loss_change: Floats
+    sum_hessian: Floats
+    value: Floats
+    set_of_node: Indices
+    right_sets: Marks
     metric: float = math.nan
-    magnitudes: npt.NDArray[np.int64] = field(default_factory=lambda: np.full(3, -1, dtype=np.int64))
+    magnitudes: Integers = field(default_factory=lambda: np.full(3, -1, dtype=np.int64))
 
     @property
     def n_nodes(self) -> int:
@@ -91,16 +92,16 @@ _PER_TREE = ("right_sets", "sets", "metrics", "magnitudes")
 
 @kernel
 def _leaf_of_binned(
-    bins: npt.NDArray[np.uint8],
-    left: npt.NDArray[np.int32],
-    right: npt.NDArray[np.int32],
-    feature: npt.NDArray[np.int32],
-    split_bin: npt.NDArray[np.int32],
-    default_left: npt.NDArray[np.uint8],
-    set_of_node: npt.NDArray[np.int32],
-    right_sets: npt.NDArray[np.uint8],
-    missing_bins: npt.NDArray[np.int64],
-    out: npt.NDArray[np.int32],
+    bins: Marks,
+    left: Indices,
+    right: Indices,
+    feature: Indices,
+    split_bin: Indices,
+    default_left: Marks,
+    set_of_node: Indices,
+    right_sets: Marks,
+    missing_bins: Integers,
+    out: Indices,
 ) -> None:
     for i in range(bins.shape[0]):
         node = np.int32(0)
@@ -117,7 +118,7 @@ def _leaf_of_binned(
         out[i] = node
 
 
-def leaf_of_rows(tree: Tree, binned: BinnedRows) -> npt.NDArray[np.int32]:
+def leaf_of_rows(tree: Tree, binned: BinnedRows) -> Indices:
     """The leaf each binned row falls in, int32 (n,). Cost: one comparison a level."""
     out = np.empty(binned.n_rows, dtype=np.int32)
     _leaf_of_binned(
@@ -135,7 +136,7 @@ def leaf_of_rows(tree: Tree, binned: BinnedRows) -> npt.NDArray[np.int32]:
     return out
 
 
-def leaf_of_rows_naive(tree: Tree, binned: BinnedRows) -> npt.NDArray[np.int32]:
+def leaf_of_rows_naive(tree: Tree, binned: BinnedRows) -> Indices:
     """Twin of `leaf_of_rows`, row by row in plain Python."""
     leaves = []
     for row in binned.bins:
@@ -156,24 +157,24 @@ def _right_set(tree: Tree, node: int) -> frozenset[int] | None:
     return None if row < 0 else frozenset(np.flatnonzero(tree.right_sets[row]).tolist())
 
 
-def add_tree(margins: npt.NDArray[np.float32], tree: Tree, binned: BinnedRows) -> None:
+def add_tree(margins: Floats, tree: Tree, binned: BinnedRows) -> None:
     """Adds a tree's leaf values to float32 (n,) margins in place, with the bits training gives them."""
     margins += tree.value[leaf_of_rows(tree, binned)]
 
 
 @kernel
 def _add_margins(
-    columns: npt.NDArray[np.float32],
-    roots: npt.NDArray[np.int64],
-    left: npt.NDArray[np.int32],
-    right: npt.NDArray[np.int32],
-    feature: npt.NDArray[np.int32],
-    threshold: npt.NDArray[np.float32],
-    default_left: npt.NDArray[np.uint8],
-    set_of_node: npt.NDArray[np.int32],
-    right_sets: npt.NDArray[np.uint8],
-    value: npt.NDArray[np.float32],
-    margins: npt.NDArray[np.float32],
+    columns: Floats,
+    roots: Integers,
+    left: Indices,
+    right: Indices,
+    feature: Indices,
+    threshold: Floats,
+    default_left: Marks,
+    set_of_node: Indices,
+    right_sets: Marks,
+    value: Floats,
+    margins: Floats,
 ) -> None:
     for i in range(columns.shape[0]):
         margin = margins[i]
@@ -196,9 +197,7 @@ def _add_margins(
         margins[i] = margin
 
 
-def predict_margin(
-    trees: Sequence[Tree], columns: npt.NDArray[np.float32], base_score: float
-) -> npt.NDArray[np.float32]:
+def predict_margin(trees: Sequence[Tree], columns: Floats, base_score: float) -> Floats:
     """Log odds of rows, as `xgboost.Booster.predict(..., output_margin=True)` gives them for the exported model.
 
     Args:
@@ -221,7 +220,7 @@ def predict_margin(
     return margins
 
 
-def add_trees(margins: npt.NDArray[np.float32], trees: Sequence[Tree], columns: npt.NDArray[np.float32]) -> None:
+def add_trees(margins: Floats, trees: Sequence[Tree], columns: Floats) -> None:
     """Adds trees' leaf values to float32 (n,) margins of real rows, float32 (n, f), in place, tree by tree."""
     if trees:
         sizes = np.array([tree.n_nodes for tree in trees], dtype=np.int64)
@@ -247,9 +246,7 @@ def add_trees(margins: npt.NDArray[np.float32], trees: Sequence[Tree], columns: 
         )
 
 
-def predict_margin_naive(
-    trees: Sequence[Tree], columns: npt.NDArray[np.float32], base_score: float
-) -> npt.NDArray[np.float32]:
+def predict_margin_naive(trees: Sequence[Tree], columns: Floats, base_score: float) -> Floats:
     """Twin of `predict_margin` in plain Python."""
     out = []
     for row in columns:

@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from bank_node.boosting.binning import BINNING_TOTALS
+from bank_node.dtypes import Integers
 
 __all__ = ["DRIFTED", "Drift", "drift_of", "psi", "split_counts"]
 
-Ints = npt.NDArray[np.int64]
 
 GROUPS = 10
 """Groups of about equal consortium counts, and one more for missing: the usual way to take the index."""
@@ -51,7 +50,7 @@ class Drift:
         }
 
 
-def psi(ours: Ints, reference: Ints, *, groups: int = GROUPS, fewest: int = 100) -> float | None:
+def psi(ours: Integers, reference: Integers, *, groups: int = GROUPS, fewest: int = 100) -> float | None:
     """Population stability index of two rows of counts over the same cells; the first cell is "missing".
 
     Cells are gathered into groups of about equal reference counts; half a row is added to each group on either side,
@@ -76,7 +75,7 @@ def psi(ours: Ints, reference: Ints, *, groups: int = GROUPS, fewest: int = 100)
     return float(((a - b) * np.log(a / b)).sum())
 
 
-def split_counts(vector: Ints, sizes: Sequence[int]) -> list[Ints]:
+def split_counts(vector: Integers, sizes: Sequence[int]) -> list[Integers]:
     """The counts of each feature in the binning step's vector: after the totals, one missing cell and the grid's."""
     parts, place = [], BINNING_TOTALS
     for size in sizes:
@@ -89,10 +88,10 @@ def split_counts(vector: Ints, sizes: Sequence[int]) -> list[Ints]:
 
 def drift_of(
     names: Sequence[str],
-    ours: Sequence[Ints],
-    consortium: Sequence[Ints],
-    recent: Sequence[Ints],
-    past: Sequence[Ints],
+    ours: Sequence[Integers],
+    consortium: Sequence[Integers],
+    recent: Sequence[Integers],
+    past: Sequence[Integers],
 ) -> Drift:
     """PSI of each feature: all our rows against the consortium's, and our recent rows against our earlier ones."""
     return Drift(

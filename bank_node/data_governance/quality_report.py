@@ -16,6 +16,7 @@ from bank_node.boosting import grid_counts
 from bank_node.config import BankConfig
 from bank_node.consortium import SecureSum
 from bank_node.data_governance.drift import drift_of, split_counts
+from bank_node.dtypes import Floats, Integers
 from bank_node.files import write_atomic
 from features import DataContract
 from features.quality import QualityReport, daily_counts, judge
@@ -25,7 +26,6 @@ from protocol.steps import Step
 
 __all__ = ["assess", "plot", "render", "told_of_bins", "write_report"]
 
-Ints = npt.NDArray[np.int64]
 
 RECENT_DAYS = 28
 """A bank's newest training rows, compared with its earlier ones for drift."""
@@ -76,9 +76,9 @@ def told_of_bins(
     config: BankConfig,
     contract: DataContract,
     times: npt.NDArray[np.datetime64],
-    columns: npt.NDArray[np.float32],
-    ours: Ints,
-    total: Ints,
+    columns: Floats,
+    ours: Integers,
+    total: Integers,
     secure_sum: SecureSum,
     unit: int,
     run_id: str,

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from bank_node.boosting import row_keys
@@ -17,6 +16,7 @@ from bank_node.boosting.errors import RowError
 from bank_node.boosting.row_files import BankRows
 from bank_node.config import BankConfig
 from bank_node.dataset.feature_tables import identifier_keys
+from bank_node.dtypes import Floats, Marks
 from bank_node.plan import RunPlan
 from features import DataContract, time_split
 from features.identifiers import hashed
@@ -91,7 +91,7 @@ def check_split(config: BankConfig, plan: RunPlan, rows: int) -> None:
 def arrays_of(
     contract: DataContract,
     table: pd.DataFrame,
-    weights: npt.NDArray[np.float32] | None = None,
+    weights: Floats | None = None,
     *,
     sampled: bool = False,
 ) -> BankRows:
@@ -104,20 +104,18 @@ def arrays_of(
     )
 
 
-def columns_of(table: pd.DataFrame, contract: DataContract) -> npt.NDArray[np.float32]:
+def columns_of(table: pd.DataFrame, contract: DataContract) -> Floats:
     """The contract's features, float32 (n, features), row-major."""
     return np.ascontiguousarray(table[list(contract.feature_names)].to_numpy(np.float32))
 
 
-def labels_of(table: pd.DataFrame) -> npt.NDArray[np.uint8]:
+def labels_of(table: pd.DataFrame) -> Marks:
     """1 for fraud, uint8 (n,)."""
     labels: npt.NDArray[np.uint8] = (table["is_fraud"].to_numpy() > 0.5).astype(np.uint8)
     return labels
 
 
-def weigher(
-    config: BankConfig, contract: DataContract, column: str
-) -> Callable[[pd.DataFrame], npt.NDArray[np.float32] | None]:
+def weigher(config: BankConfig, contract: DataContract, column: str) -> Callable[[pd.DataFrame], Floats | None]:
     """What tells each row's weight, float32 (n,): a feature of the contract, or a column of the bank's ``row_weights``.
 
     A row with a missing feature, or that the bank's table does not have, weighs 1.
@@ -144,7 +142,7 @@ def weigher(
             )
         known = _table_of_weights(config, config.row_weights, column)
 
-    def weigh(table: pd.DataFrame) -> npt.NDArray[np.float32] | None:
+    def weigh(table: pd.DataFrame) -> Floats | None:
         found = table[column] if known is None else table["row_id"].map(known)
         weights = found.to_numpy(np.float32, na_value=np.nan)
         try:

@@ -8,10 +8,10 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from bank_node.boosting import Tree, add_trees, logistic_losses
 from bank_node.consortium import SecureSum
+from bank_node.dtypes import Floats, Integers, Marks
 from protocol.steps import Step
 
 __all__ = ["VALIDATION_CELLS", "ValidationJudge", "average_precision"]
@@ -21,10 +21,8 @@ VALIDATION_CELLS = 2047
 _MARGIN_LIMIT = 12.0
 _LOSS_BITS = 24
 
-Counts = npt.NDArray[np.int64]
 
-
-def average_precision(positives: Counts, negatives: Counts) -> float:
+def average_precision(positives: Integers, negatives: Integers) -> float:
     """AUC-PR of rows grouped by score, ascending; NaN without both kinds. The same bits on every machine."""
     frauds = int(positives.sum())
     if frauds == 0 or int(negatives.sum()) == 0:
@@ -43,9 +41,9 @@ class ValidationJudge:
 
     def __init__(
         self,
-        columns: npt.NDArray[np.float32],
-        labels: npt.NDArray[np.uint8],
-        start: npt.NDArray[np.float32],
+        columns: Floats,
+        labels: Marks,
+        start: Floats,
         metric: str,
         secure_sum: SecureSum,
     ) -> None:
@@ -83,8 +81,8 @@ class ValidationJudge:
             return math.nan
         return -int(total[2]) / (int(total[0]) << _LOSS_BITS)
 
-    def _histogram(self) -> Counts:
-        """Counts per margin cell, frauds first."""
+    def _histogram(self) -> Integers:
+        """Integers per margin cell, frauds first."""
         share = (self._margins.astype(np.float64) + _MARGIN_LIMIT) / (2.0 * _MARGIN_LIMIT)
         cell = np.clip((share * VALIDATION_CELLS).astype(np.int64), 0, VALIDATION_CELLS - 1)
         fraud = self._labels == 1

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bank_node.consortium import SecureSum
+from bank_node.dtypes import Integers
 from protocol.steps import Step
 
 __all__ = ["SCORE_CELLS", "RankingMetrics", "metrics_from_counts", "rank_metrics", "secure_metrics"]
@@ -18,8 +19,6 @@ __all__ = ["SCORE_CELLS", "RankingMetrics", "metrics_from_counts", "rank_metrics
 #: Cells of the score histogram; margins from -12 to 12 are told apart by 0.006, two cells catch the rest.
 SCORE_CELLS = 4096
 _MARGIN_LIMIT = 12.0
-
-Counts = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +49,7 @@ class RankingMetrics:
         return {k: round(v, 6) if isinstance(v, float) else v for k, v in asdict(self).items()}
 
 
-def metrics_from_counts(positives: Counts, negatives: Counts, alert_budget: float) -> RankingMetrics:
+def metrics_from_counts(positives: Integers, negatives: Integers, alert_budget: float) -> RankingMetrics:
     """Metrics of rows grouped by score.
 
     Args:
@@ -112,8 +111,8 @@ def rank_metrics(labels: npt.NDArray[Any], scores: npt.NDArray[Any], alert_budge
     return metrics_from_counts(positives, negatives, alert_budget)
 
 
-def score_histogram(labels: npt.NDArray[Any], margins: npt.NDArray[Any]) -> Counts:
-    """Counts per margin cell: int64 of shape (2 * SCORE_CELLS,), frauds first."""
+def score_histogram(labels: npt.NDArray[Any], margins: npt.NDArray[Any]) -> Integers:
+    """Integers per margin cell: int64 of shape (2 * SCORE_CELLS,), frauds first."""
     share = (np.asarray(margins, dtype=np.float64) + _MARGIN_LIMIT) / (2 * _MARGIN_LIMIT)
     cell = np.clip((share * SCORE_CELLS).astype(np.int64), 0, SCORE_CELLS - 1)
     positive = np.asarray(labels) > 0.5

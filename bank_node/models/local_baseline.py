@@ -10,6 +10,7 @@ import xgboost
 from bank_node.boosting import BoostingParameters
 from bank_node.boosting.row_files import BankRows
 from bank_node.boosting.xgboost_settings import feature_types, rate_schedule, xgboost_settings
+from bank_node.dtypes import Floats
 
 __all__ = [
     "margins_of",
@@ -18,12 +19,12 @@ __all__ = [
 
 
 def train_champion(
-    columns: npt.NDArray[np.float32],
+    columns: Floats,
     labels: npt.NDArray[Any],
     params: BoostingParameters,
     feature_names: Sequence[str],
     threads: int = 1,
-    weights: npt.NDArray[np.float32] | None = None,
+    weights: Floats | None = None,
     validation: BankRows | None = None,
     going_on_from: xgboost.Booster | None = None,
 ) -> xgboost.Booster | None:
@@ -81,7 +82,7 @@ def train_champion(
     )
 
 
-def margins_of(booster: xgboost.Booster, columns: npt.NDArray[np.float32], threads: int = 1) -> npt.NDArray[np.float32]:
+def margins_of(booster: xgboost.Booster, columns: Floats, threads: int = 1) -> Floats:
     """A Booster's log-odds, float32 (n,), of rows in its features' order; category numbers stay numbers."""
     matrix = xgboost.DMatrix(
         columns,

@@ -2,7 +2,6 @@
 
 import numba
 import numpy as np
-import numpy.typing as npt
 
 from protocol.field import MODULUS, FieldVector
 
@@ -15,7 +14,7 @@ _HALF_BITS = 29
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator, unused-ignore]
-def _products(a: FieldVector, b: FieldVector, out: npt.NDArray[np.uint64]) -> None:
+def _products(a: FieldVector, b: FieldVector, out: FieldVector) -> None:
     # out[row] = (low, middle, high) products of the halves, each as the sums of its lower and upper 32 bits.
     mask, bits = np.uint64((1 << 29) - 1), np.uint64(29)
     word, word_bits = np.uint64((1 << 32) - 1), np.uint64(32)

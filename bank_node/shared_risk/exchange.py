@@ -16,9 +16,9 @@ from pathlib import Path
 from time import perf_counter
 
 import numpy as np
-import numpy.typing as npt
 
 from bank_node.consortium import Consortium, Log, whatever_the_roster
+from bank_node.dtypes import Integers
 from bank_node.files import write_atomic, write_secret
 from bank_node.shared_risk.store import SharedStore
 from features.contract.sections import SharedRiskSpec
@@ -31,7 +31,6 @@ __all__ = ["Exchanged", "Period", "exchange"]
 
 logger = logging.getLogger(__name__)
 
-Ints = npt.NDArray[np.int64]
 FactsFor = Callable[[bytes], Mapping[str, Facts]]
 """A bank's facts by kind, once it has the link key."""
 
@@ -133,7 +132,7 @@ def exchange(
         raise LocalError(f"the link key in {store.folder} is not the one of this run; end the run and open a new one")
     done = run_dir / "shared_done"
 
-    def batches() -> tuple[int, Ints]:
+    def batches() -> tuple[int, Integers]:
         return _run_batches(spec, store, plan, key, facts_for, consortium, done)
 
     unit, numbers = whatever_the_roster(consortium, batches, log)
@@ -231,7 +230,7 @@ def _plan_from(path: Path) -> _Plan:
     return _Plan(**found)
 
 
-def _begin_vector(key: bytes | None, period: Period | None, random: Callable[[int], bytes]) -> Ints:
+def _begin_vector(key: bytes | None, period: Period | None, random: Callable[[int], bytes]) -> Integers:
     """One bank, whether it holds a key, the key and its mark, fresh random numbers, months begun, months over."""
     limbs = np.zeros(_LIMBS + _MARK_LIMBS, dtype=np.int64)
     if key is not None:
@@ -245,7 +244,7 @@ def _begin_vector(key: bytes | None, period: Period | None, random: Callable[[in
     return np.concatenate([[1, int(key is not None)], limbs, fresh, begun, over]).astype(np.int64)
 
 
-def agreed_key(total: Ints) -> bytes:
+def agreed_key(total: Integers) -> bytes:
     """The link key from the sum of all banks' first vectors: the one that is there, or a fresh one.
 
     Holders of different keys make sums that are no key: then all take the fresh one and begin anew.
@@ -268,7 +267,7 @@ def _month(day: int) -> int:
     return (date.year - _FIRST_YEAR) * 12 + date.month - 1
 
 
-def _months_of(total: Ints, members: int) -> tuple[int, int]:
+def _months_of(total: Integers, members: int) -> tuple[int, int]:
     """First day of the first month in which any bank has payments, last of the last that is over at all banks."""
     begun, over = total[-2 * _MONTHS : -_MONTHS], total[-_MONTHS:]
     some, all_over = np.flatnonzero(begun), np.flatnonzero(over == members)
@@ -282,7 +281,7 @@ def _months_of(total: Ints, members: int) -> tuple[int, int]:
     return first.toordinal() - _EPOCH, last.toordinal() - _EPOCH
 
 
-def _days_vector(period: Period | None, held: Sequence[int], first: int, last: int) -> Ints:
+def _days_vector(period: Period | None, held: Sequence[int], first: int, last: int) -> Integers:
     """For each day: whether our payments have begun, whether it is over with us, whether we have its table."""
     days = np.arange(first, last + 1)
     begun, over = np.zeros(len(days), np.int64), np.ones(len(days), np.int64)
@@ -302,7 +301,7 @@ def _run_batches(
     facts_for: FactsFor,
     consortium: Consortium,
     done: Path,
-) -> tuple[int, Ints]:
+) -> tuple[int, Integers]:
     """All batches from the first that is not done; gives the last unit's number and the numbers sent."""
     name = (key_id(key), spec.sketch_digest)
     size = slots(spec)
@@ -337,14 +336,14 @@ def _run_batches(
     return len(work), np.array(numbers, dtype=np.int64)
 
 
-def own_days(spec: SharedRiskSpec, facts: Mapping[str, Facts], days: Sequence[int]) -> Ints:
+def own_days(spec: SharedRiskSpec, facts: Mapping[str, Facts], days: Sequence[int]) -> Integers:
     """The vector of one bank's tables of consecutive or scattered days, one after the other."""
     first, count = days[0], days[-1] - days[0] + 1
     made = [day_tables(facts[kind.name], kind, first, count, payments_below=spec.payments_below) for kind in spec.kinds]
     return np.concatenate([pack([table[day - first] for table in made]) for day in days])
 
 
-def _relay_vector(own: Mapping[int, Ints], days: Sequence[int], size: int) -> Ints:
+def _relay_vector(own: Mapping[int, Integers], days: Sequence[int], size: int) -> Integers:
     """For each day 1 and the two halves of each number if we have its table, else zeros: halves have room to add up."""
     vector = np.zeros((len(days), 1 + 2 * size), dtype=np.int64)
     for place, day in enumerate(days):
@@ -355,7 +354,7 @@ def _relay_vector(own: Mapping[int, Ints], days: Sequence[int], size: int) -> In
     return vector.reshape(-1)
 
 
-def relayed_tables(total: Ints, own: Mapping[int, Ints], days: Sequence[int], size: int) -> Ints:
+def relayed_tables(total: Integers, own: Mapping[int, Integers], days: Sequence[int], size: int) -> Integers:
     """The tables that all holders handed on alike, int64 (days, size).
 
     Raises:

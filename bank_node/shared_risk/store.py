@@ -13,9 +13,9 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from bank_node.boosting.archive import ONE_READER
+from bank_node.dtypes import Integers
 from bank_node.files import write_atomic, write_secret
 from features.contract.sections import COLUMNS, EntityKind, SharedRiskSpec
 from protocol.channel import read_secret_file
@@ -23,7 +23,6 @@ from protocol.errors import LocalError
 
 __all__ = ["SharedStore"]
 
-Ints = npt.NDArray[np.int64]
 _EPOCH = dt.date(1970, 1, 1).toordinal()
 
 
@@ -60,13 +59,13 @@ class SharedStore:
         files = self._folder(key_id, sketch).glob("????-??-??.npz")
         return sorted(dt.date.fromisoformat(file.stem).toordinal() - _EPOCH for file in files)
 
-    def save(self, day: int, tables: Sequence[Ints], key_id: str, sketch: str) -> None:
+    def save(self, day: int, tables: Sequence[Integers], key_id: str, sketch: str) -> None:
         """Write one day's tables, one of each kind, int64 (4, depth, width)."""
         buffer = BytesIO()
         np.savez_compressed(buffer, *[table.astype(np.int32) for table in tables])
         write_atomic(self._file(day, key_id, sketch), buffer.getvalue())
 
-    def load(self, day: int, spec: SharedRiskSpec, key_id: str, sketch: str) -> list[Ints]:
+    def load(self, day: int, spec: SharedRiskSpec, key_id: str, sketch: str) -> list[Integers]:
         """One day's tables, one of each kind.
 
         Raises:
@@ -74,7 +73,7 @@ class SharedStore:
         """
         return [self._read(day, kind, number, key_id, sketch) for number, kind in enumerate(spec.kinds)]
 
-    def read(self, spec: SharedRiskSpec, key_id: str, kind: EntityKind, first: int, days: int) -> Ints:
+    def read(self, spec: SharedRiskSpec, key_id: str, kind: EntityKind, first: int, days: int) -> Integers:
         """Consecutive days' tables of one kind, int64 (days, 4, depth, width); zeros where there is none."""
         number, sketch = spec.kinds.index(kind), spec.sketch_digest
         tables = np.zeros((days, len(COLUMNS), kind.depth, kind.width), dtype=np.int64)
@@ -103,11 +102,11 @@ class SharedStore:
     def _file(self, day: int, key_id: str, sketch: str) -> Path:
         return self._folder(key_id, sketch) / f"{dt.date.fromordinal(day + _EPOCH).isoformat()}.npz"
 
-    def _read(self, day: int, kind: EntityKind, number: int, key_id: str, sketch: str) -> Ints:
+    def _read(self, day: int, kind: EntityKind, number: int, key_id: str, sketch: str) -> Integers:
         path = self._file(day, key_id, sketch)
         try:
             with ONE_READER, np.load(path, allow_pickle=False) as file:
-                table: Ints = file[f"arr_{number}"].astype(np.int64)
+                table: Integers = file[f"arr_{number}"].astype(np.int64)
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise LocalError(f"shared table {path} is damaged; remove it, the next run brings it again") from error
         if table.shape != (len(COLUMNS), kind.depth, kind.width):

@@ -9,26 +9,25 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import xgboost
 
 from bank_node.boosting import BinnedRows, BoostingParameters, Cuts, Tree, add_tree, bin_rows
-from bank_node.boosting.sampling import Keys, sample_rows
+from bank_node.boosting.sampling import sample_rows
 from bank_node.boosting.structure import ProposedSplit, code_length, encode
 from bank_node.boosting.xgboost_settings import xgboost_settings
 from bank_node.consortium import SecureSum
+from bank_node.dtypes import Floats, Integers, Marks, Words
 from protocol.errors import LocalError
 
 __all__ = ["Proposer", "agree_on_proposers", "structure_of", "whose_turn"]
 
-Floats = npt.NDArray[np.float32]
 
 #: Enough for each bin, so that XGBoost sees the bins as they are.
 _XGBOOST_BINS = 256
 
 
 def agree_on_proposers(
-    members: Sequence[str], own: str, labels: npt.NDArray[np.uint8], secure_sum: SecureSum, step: str
+    members: Sequence[str], own: str, labels: Marks, secure_sum: SecureSum, step: str
 ) -> tuple[str, ...]:
     """The banks that can propose, in the order of their turns: those with frauds and others among their rows.
 
@@ -62,12 +61,12 @@ class Proposer:
     def __init__(
         self,
         columns: Floats,
-        labels: npt.NDArray[np.uint8],
+        labels: Marks,
         cuts: Cuts,
         params: BoostingParameters,
         start: Floats,
         weights: Floats | None = None,
-        keys: Keys | None = None,
+        keys: Words | None = None,
     ) -> None:
         """Takes the bank's rows.
 
@@ -94,7 +93,7 @@ class Proposer:
             "subsample": 1.0,
         }
 
-    def __call__(self, round_index: int, trees: Sequence[Tree]) -> npt.NDArray[np.int64]:
+    def __call__(self, round_index: int, trees: Sequence[Tree]) -> Integers:
         """The code of a tree for the rows as they stand after some trees."""
         binned = self._binned = self._binned or bin_rows(self._columns, self._cuts)
         for tree in trees[self._followed :]:
@@ -122,7 +121,7 @@ class Proposer:
         return encode(structure_of(tree, self._cuts.n_bins), code_length(self._params))
 
 
-def structure_of(tree: Mapping[str, Any], n_bins: npt.NDArray[np.int64]) -> ProposedSplit | None:
+def structure_of(tree: Mapping[str, Any], n_bins: Integers) -> ProposedSplit | None:
     """The structure of a tree in XGBoost's JSON that was grown on bin numbers."""
 
     def node(number: int) -> ProposedSplit | None:

@@ -13,16 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from bank_node.boosting import BoostingParameters, RowError
-from bank_node.boosting.dask_rows import DaskShards
-from bank_node.boosting.row_files import BankRows
 from bank_node.consortium import Consortium, Log, whatever_the_roster
+from bank_node.dtypes import Integers
 from bank_node.evaluation.early_stopping import ValidationJudge
 from bank_node.files import write_atomic
 from bank_node.plan import TuningPlan
-from bank_node.training.federated import Beginning, FederatedModel, train_model
+from bank_node.training.federated import BINS, TURNS, FederatedModel, train_model
+from bank_node.training.training_input import TrainingInput
 from protocol.errors import LocalError
 from protocol.halving import sets_at_rungs
 from protocol.run_state import Phase
@@ -97,9 +96,7 @@ class _Stretch:
         """The banks in the run now."""
         return self._consortium.members
 
-    def secure_sum(
-        self, step: str, vector: npt.NDArray[np.int64], *, bound: int | None = None
-    ) -> npt.NDArray[np.int64]:
+    def secure_sum(self, step: str, vector: Integers, *, bound: int | None = None) -> Integers:
         """The sum, under the run's number of the round."""
         return self._consortium.secure_sum(Step.parse(step).later(self._shift).text, vector, bound=bound)
 
@@ -133,34 +130,23 @@ class _Stretch:
 
 
 def tune_model(
-    rows: BankRows,
-    feature_names: Sequence[str],
-    grids: Sequence[npt.NDArray[np.float64]],
-    params: BoostingParameters,
+    given: TrainingInput,
     tuning: TuningPlan,
     consortium: Consortium,
     run_dir: Path,
     log: Log,
     *,
-    beginning: Beginning = Beginning(),  # noqa: B008  frozen
-    validation: BankRows | None = None,
-    shards: DaskShards | None = None,
     on_score: OnScore = lambda number, rung, score: None,
 ) -> tuple[FederatedModel, TuningResult]:
     """Train the sets by halving and agree on the best one's model; goes on from what `run_dir` holds.
 
     Args:
-        rows: the bank's own, may be none.
-        feature_names: names of the columns.
-        grids: the fine grid of each feature.
-        params: what all sets have in common.
+        given: this bank's rows, and what all sets have in common. Its validation rows judge; there may be none as long
+            as the banks together have both kinds of label.
         tuning: the sets and the rungs.
         consortium: the other banks.
         run_dir: where the run's files are kept; each set has a folder in it.
         log: told of progress.
-        beginning: see `train_model`.
-        validation: this bank's rows that judge, may be none as long as the banks together have both kinds of label.
-        shards: see `train_model`.
         on_score: told each score.
 
     Returns:
@@ -169,135 +155,109 @@ def tune_model(
     Raises:
         RowError: the validation rows of all banks lack one kind of label.
     """
-    sets = tuning.parameters(params)
-    judging = validation or BankRows(columns=rows.columns[:0], labels=rows.labels[:0])
-    state = run_dir / STATE
-    known: list[float] = json.loads(state.read_bytes())["known"] if state.exists() else []
-
-    spent: dict[str, float] = {}
-
-    def trained(number: int, target: int, *, final: bool = False) -> FederatedModel:
-        folder = run_dir / f"set_{number}"
-        folder.mkdir(parents=True, exist_ok=True)
-        _copy(("bins.npz", "turns.json"), run_dir, folder)
-        model = train_model(
-            rows,
-            feature_names,
-            grids,
-            replace(sets[number], n_estimators=target),
-            _Stretch(
-                consortium,
-                grown=grown[number],
-                rounds=rounds,
-                target=target,
-                begins=Point.scores(place).text,
-                final=final,
-            ),
-            folder,
-            lambda text: log(f"set {number + 1} of {len(sets)}: {text}"),
-            beginning=beginning,
-            validation=validation,
-            shards=shards,
-        )
-        _copy(("bins.npz", "turns.json"), folder, run_dir)
-        # Only the first stretch agrees on bins; the others read them.
-        for phase, seconds in model.seconds.items():
-            spent[phase] = spent.get(phase, 0.0) + seconds
-        return model
-
-    def judged(model: FederatedModel, rounds: int) -> float:
-        margins = model.margins(judging.columns)
-        judge = ValidationJudge(judging.columns, judging.labels, margins, params.eval_metric, consortium.secure_sum)
-
-        def measured() -> float:
-            consortium.rewind(Point.trees(rounds).text)
-            return judge.measure(Step.train(rounds, "rung").text)
-
-        score = whatever_the_roster(consortium, measured, log)
-        if np.isnan(score):
-            raise RowError("the validation rows of all banks together need both frauds and others")
-        # All banks must have the same score; the next step's states show it.
-        consortium.commit(Point.scores(place + 1).text, hashlib.sha256(score.hex().encode()).hexdigest())
-        return score
-
-    scores: list[list[float]] = [[] for _ in sets]
-    grown, rounds, place = [0] * len(sets), 0, 0
-    ranked = list(range(len(sets)))
-    for rung, (target, left) in enumerate(zip(tuning.rungs, sets_at_rungs(len(sets), tuning.rungs), strict=True)):
+    search = _Search(given, tuning, consortium, run_dir, log)
+    scores: list[list[float]] = [[] for _ in tuning.sets]
+    ranked = list(range(len(tuning.sets)))
+    for rung, (target, left) in enumerate(zip(tuning.rungs, sets_at_rungs(len(ranked), tuning.rungs), strict=True)):
         ranked = sorted(ranked[:left])
         for number in ranked:
-            end = rounds + target - grown[number]
-            if place == len(known):
-                model = trained(number, target)
-                known.append(judged(model, end))
-                write_atomic(state, json.dumps({"known": known}).encode())
-            scores[number].append(known[place])
-            on_score(number, rung, known[place])
-            grown[number], rounds, place = target, end, place + 1
+            scores[number].append(search.score(number, target))
+            on_score(number, rung, scores[number][-1])
         ranked.sort(key=lambda number: (-scores[number][-1], number))
         log(f"rung {rung + 1} of {len(tuning.rungs)}, {target} trees: set {ranked[0] + 1} leads")
     best = ranked[0]
-    model = replace(trained(best, tuning.rungs[-1], final=True), seconds=spent)
+    model = replace(search.train(best, tuning.rungs[-1], final=True), seconds=search.seconds)
     result = TuningResult(
-        metric=params.eval_metric,
+        metric=given.params.eval_metric,
         rungs=tuple(tuning.rungs),
         sets=tuple(tuning.sets),
         scores=tuple(tuple(each) for each in scores),
         best=best,
     )
     # The model last: where it is, so is what it was made with.
-    write_atomic(state, json.dumps({"known": known} | result.to_mapping(), indent=2).encode())
+    write_atomic(run_dir / STATE, json.dumps({"known": search.known} | result.to_mapping(), indent=2).encode())
     write_atomic(run_dir / "model.json", model.model_json)
-    log(f"set {best + 1} of {len(sets)} is the best: {json.dumps(tuning.sets[best])}")
+    log(f"set {best + 1} of {len(tuning.sets)} is the best: {json.dumps(tuning.sets[best])}")
     return model, result
 
 
+class _Search:
+    """How far a search has come: which scores are known, how many trees each set has, how many rounds the run."""
+
+    def __init__(
+        self, given: TrainingInput, tuning: TuningPlan, consortium: Consortium, run_dir: Path, log: Log
+    ) -> None:
+        """Reads the scores that an earlier process left in `run_dir`; arguments as of `tune_model`."""
+        self._given, self._consortium, self._run_dir, self._log = given, consortium, run_dir, log
+        self._sets = tuning.parameters(given.params)
+        self._grown = [0] * len(self._sets)
+        self._rounds = self._place = 0
+        state = run_dir / STATE
+        #: Scores in the order in which they come.
+        self.known: list[float] = json.loads(state.read_bytes())["known"] if state.exists() else []
+        #: Seconds by phase, over all sets.
+        self.seconds: dict[str, float] = {}
+
+    def score(self, number: int, target: int) -> float:
+        """A set's score with so many trees: what is known, else trained and judged. Sets must come in their order."""
+        end = self._rounds + target - self._grown[number]
+        if self._place == len(self.known):
+            self.known.append(self._judge(self.train(number, target), end))
+            write_atomic(self._run_dir / STATE, json.dumps({"known": self.known}).encode())
+        self._grown[number], self._rounds, self._place = target, end, self._place + 1
+        return self.known[self._place - 1]
+
+    def train(self, number: int, target: int, *, final: bool = False) -> FederatedModel:
+        """A set's model with so many trees, as a stretch of the run; `final` ends the training phase with it."""
+        folder = self._run_dir / f"set_{number}"
+        folder.mkdir(parents=True, exist_ok=True)
+        _copy((BINS, TURNS), self._run_dir, folder)
+        stretch = _Stretch(
+            self._consortium,
+            grown=self._grown[number],
+            rounds=self._rounds,
+            target=target,
+            begins=Point.scores(self._place).text,
+            final=final,
+        )
+        given = replace(self._given, params=replace(self._sets[number], n_estimators=target))
+        who = f"set {number + 1} of {len(self._sets)}"
+        model = train_model(given, stretch, folder, lambda text: self._log(f"{who}: {text}"))
+        _copy((BINS, TURNS), folder, self._run_dir)
+        # Only the first stretch agrees on bins; the others read them.
+        for phase, seconds in model.seconds.items():
+            self.seconds[phase] = self.seconds.get(phase, 0.0) + seconds
+        return model
+
+    def _judge(self, model: FederatedModel, rounds: int) -> float:
+        rows, metric, consortium = self._given.judging, self._given.params.eval_metric, self._consortium
+        judge = ValidationJudge(rows.columns, rows.labels, model.margins(rows.columns), metric, consortium.secure_sum)
+
+        def measured() -> float:
+            consortium.rewind(Point.trees(rounds).text)
+            return judge.measure(Step.train(rounds, "rung").text)
+
+        score = whatever_the_roster(consortium, measured, self._log)
+        if np.isnan(score):
+            raise RowError("the validation rows of all banks together need both frauds and others")
+        # All banks must have the same score; the next step's states show it.
+        consortium.commit(Point.scores(self._place + 1).text, hashlib.sha256(score.hex().encode()).hexdigest())
+        return score
+
+
 def train_or_tune(
-    rows: BankRows,
-    feature_names: Sequence[str],
-    grids: Sequence[npt.NDArray[np.float64]],
-    params: BoostingParameters,
+    given: TrainingInput,
     tuning: TuningPlan | None,
     consortium: Consortium,
     run_dir: Path,
     log: Log,
     *,
-    beginning: Beginning = Beginning(),  # noqa: B008  frozen
-    validation: BankRows | None = None,
-    warm: bytes = b"",
-    shards: DaskShards | None = None,
     on_score: OnScore = lambda number, rung, score: None,
 ) -> tuple[FederatedModel, TuningResult | None]:
     """`train_model`, or `tune_model` where the run's plan has a search."""
     if tuning is None:
-        model = train_model(
-            rows,
-            feature_names,
-            grids,
-            params,
-            consortium,
-            run_dir,
-            log,
-            beginning=beginning,
-            validation=validation,
-            warm=warm,
-            shards=shards,
-        )
-        return model, None
-    return tune_model(
-        rows,
-        feature_names,
-        grids,
-        params,
-        tuning,
-        consortium,
-        run_dir,
-        log,
-        beginning=beginning,
-        validation=validation,
-        shards=shards,
-        on_score=on_score,
-    )
+        return train_model(given, consortium, run_dir, log), None
+    return tune_model(given, tuning, consortium, run_dir, log, on_score=on_score)
 
 
 def tuned_parameters(run_dir: Path, params: BoostingParameters, tuning: TuningPlan | None) -> BoostingParameters:

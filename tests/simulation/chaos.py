@@ -216,6 +216,7 @@ def after_drop(table: SimulatedTable, folder: Path, lost: str, rounds: int | Non
     from concurrent.futures import ThreadPoolExecutor
 
     from bank_node.training.federated import train_model
+    from bank_node.training.training_input import TrainingInput
 
     left = {bank: rows for bank, rows in table.train.items() if bank != lost}
     homes = {bank: folder / bank for bank in table.train}
@@ -225,10 +226,10 @@ def after_drop(table: SimulatedTable, folder: Path, lost: str, rounds: int | Non
 
         def one(bank: str) -> str:
             homes[bank].mkdir(parents=True, exist_ok=True)
-            rows = shards[bank]
-            seat, home = sums.seat(bank), homes[bank]
-            model = train_model(rows, table.feature_names, table.grids, params, seat, home, lambda _: None)
-            return model.sha256
+            given = TrainingInput(
+                rows=shards[bank], feature_names=table.feature_names, grids=table.grids, params=params
+            )
+            return train_model(given, sums.seat(bank), homes[bank], lambda _: None).sha256
 
         with ThreadPoolExecutor(len(shards)) as pool:
             return set(pool.map(one, shards)).pop()

@@ -10,6 +10,7 @@ import pytest
 
 from bank_node.boosting import BoostingParameters, read_booster
 from bank_node.training.federated import train_model
+from bank_node.training.training_input import TrainingInput
 from simulator.harness.tables import SimulatedTable
 from simulator.harness.training import federate, train_consortium
 from simulator.harness.worker import PlainSums
@@ -84,9 +85,10 @@ def test_it_goes_on_after_a_stop_from_a_model_and_stops_early(tmp_path: Path) ->
         def one(bank: str) -> str:
             homes[bank].mkdir(exist_ok=True)
             seat, rows = sums.seat(bank), given.train[bank]
-            return train_model(
-                rows, given.feature_names, given.grids, params, seat, homes[bank], lambda _: None, validation=rows
-            ).sha256
+            ours = TrainingInput(
+                rows=rows, feature_names=given.feature_names, grids=given.grids, params=params, validation=rows
+            )
+            return train_model(ours, seat, homes[bank], lambda _: None).sha256
 
         with ThreadPoolExecutor(3) as pool:
             (digest,) = set(pool.map(one, homes))

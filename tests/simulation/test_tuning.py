@@ -13,6 +13,7 @@ from bank_node.boosting import BoostingParameters, read_booster
 from bank_node.boosting.row_files import BankRows
 from bank_node.plan import RunPlan, TuningPlan
 from bank_node.training.checkpoint import TreeFile
+from bank_node.training.training_input import TrainingInput
 from bank_node.training.tuning import STATE, tune_model, tuned_parameters
 from protocol.errors import ConfigError, LocalError
 from protocol.halving import sets_at_rungs, total_trees
@@ -100,11 +101,14 @@ def test_a_search_goes_on_after_a_stop(tmp_path: Path, stop_at: str) -> None:
                 steps.append(step)
                 return vector
 
-        rows, judging = given.train["bank_0"], given.validation["bank_0"]
-        names, grids = given.feature_names, given.grids
-        model, _ = tune_model(
-            rows, names, grids, PARAMS, TUNING, Stopping(), folder, lambda _: None, validation=judging
+        ours = TrainingInput(
+            rows=given.train["bank_0"],
+            feature_names=given.feature_names,
+            grids=given.grids,
+            params=PARAMS,
+            validation=given.validation["bank_0"],
         )
+        model, _ = tune_model(ours, TUNING, Stopping(), folder, lambda _: None)
         return model.model_json
 
     (tmp_path / "whole").mkdir()

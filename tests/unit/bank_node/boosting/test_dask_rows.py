@@ -18,6 +18,7 @@ from bank_node.boosting.row_files import BankRows, RowFiles, write_rows
 from bank_node.config import ShardsConfig
 from bank_node.dataset.shards import dask_client, open_shards
 from bank_node.training.federated import train_model
+from bank_node.training.training_input import TrainingInput
 from protocol.errors import ConfigError
 from simulator.harness.worker import PlainConsortium, PlainSums
 
@@ -129,9 +130,8 @@ def test_a_banks_training_over_shards_ends_with_the_same_model(sample, files, cl
         folder.mkdir()
         params = BoostingParameters(n_estimators=3, max_depth=3, max_bin=16, **params)
         consortium = PlainConsortium(PlainSums(["one"]), "one")
-        return train_model(
-            sample, NAMES, GRIDS, params, consortium, folder, lambda _: None, warm=warm, shards=shards
-        ).model_json
+        given = TrainingInput(rows=sample, feature_names=NAMES, grids=GRIDS, params=params, warm=warm, shards=shards)
+        return train_model(given, consortium, folder, lambda _: None).model_json
 
     first = trained("first", {}, None)
     if "warm_start" in more:
