@@ -142,7 +142,7 @@ def train(config_path: Path | str, run_id: str, *, log: Log = logger.info) -> di
     from bank_node.models.lineage import note_trained_on
     from bank_node.models.registry import released_model
     from bank_node.shared_risk.rows import share_risk
-    from bank_node.training.federated import Beginning
+    from bank_node.training.training_input import Beginning, TrainingInput
     from bank_node.training.tuning import train_or_tune, tuned_parameters
     from features import load_contract
     from protocol.process import prepared_process
@@ -179,16 +179,11 @@ def train(config_path: Path | str, run_id: str, *, log: Log = logger.info) -> di
         )
         folder, params = config.run_dir(run_id), plan.boosting
         ends.enter_context(prepared_process())
-        model, _ = train_or_tune(
-            rows,
-            contract.feature_names,
-            [feature.grid.edges() for feature in contract.features],
-            params,
-            plan.tuning,
-            session,
-            folder,
-            log,
-            beginning=beginning,
+        given = TrainingInput(
+            rows=rows,
+            feature_names=contract.feature_names,
+            grids=[feature.grid.edges() for feature in contract.features],
+            params=params,
             validation=held.judging,
             warm=warm,
             shards=(
@@ -196,7 +191,9 @@ def train(config_path: Path | str, run_id: str, *, log: Log = logger.info) -> di
                 if config.shards and workers
                 else None
             ),
+            beginning=beginning,
         )
+        model, _ = train_or_tune(given, plan.tuning, session, folder, log)
         return {
             "run_id": run_id,
             "contract": f"{contract.name} {contract.version}",
@@ -207,7 +204,7 @@ def train(config_path: Path | str, run_id: str, *, log: Log = logger.info) -> di
             "params": tuned_parameters(folder, params, plan.tuning).to_mapping(),
             "validation_rows": 0 if held.validation is None else held.validation.n_rows,
             "seconds": model.seconds,
-            "bytes_sent": session.bytes_sent,
+            "bytes_sent": session.costs.bytes_sent,
         }
 
 

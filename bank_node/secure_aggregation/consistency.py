@@ -6,6 +6,7 @@ the bank's certified key has signed. See docs/protocol.md, section 7.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -14,7 +15,7 @@ from protocol.errors import Equivocation, ProtocolViolation
 from protocol.messages import PhaseReport, StepHeader, SumHead
 from protocol.statements import report_bytes, statement_bytes
 
-__all__ = ["check_reports", "check_statements"]
+__all__ = ["check_reports", "check_statements", "reports_record"]
 
 RunKeys = Mapping[str, Ed25519PublicKey]
 
@@ -76,3 +77,20 @@ def check_reports(ours: PhaseReport, given: Sequence[PhaseReport], members: Sequ
     ]
     if other:
         raise Equivocation(f"{where}: bank {ours.bank} and {', '.join(other)} ended it differently")
+
+
+def reports_record(given: Sequence[PhaseReport], members: Sequence[str]) -> list[dict[str, Any]]:
+    """The members' checked reports as the ledger keeps them."""
+    return [
+        {
+            "bank": report.bank,
+            "digest": report.digest,
+            "accept": report.accept,
+            "metrics": report.metrics_json,
+            "attempt": report.attempt,
+            "state": report.state.hex(),
+            "signature": report.signature.hex(),
+        }
+        for report in given
+        if report.bank in members
+    ]

@@ -15,7 +15,7 @@ from protocol.errors import LocalError, ProtocolViolation
 from protocol.messages import KeyAnnouncement, KeyBundle, SealedKey
 from protocol.statements import announcement_bytes, bundle_bytes
 
-__all__ = ["announce", "make_bundle", "open_bundle", "peers_from_record", "peers_record"]
+__all__ = ["announce", "check_announcements", "make_bundle", "open_bundle", "peers_from_record", "peers_record"]
 
 
 def announce(run_id: str, bank: str, secrets: RunSecrets, identity: Identity) -> KeyAnnouncement:
@@ -53,10 +53,41 @@ def make_bundle(
     return replace(unsigned, signature=identity.sign(bundle_bytes(unsigned)))
 
 
+def check_announcements(announced: Sequence[KeyAnnouncement], identity: Identity, crl: bytes, now: dt.datetime) -> None:
+    """Check that each announcement is signed by the certified key of the bank that it names.
+
+    Args:
+        announced: what the aggregator relays.
+        identity: checks certificates against our CA.
+        crl: the CA's revocation list, PEM; empty if the node has none.
+        now: by which certificates must be valid.
+
+    Raises:
+        ProtocolViolation: one is not.
+    """
+    for key in announced:
+        identity.verify(key.bank, key.certificate_pem, announcement_bytes(key), key.signature, now, crl)
+
+
 def open_bundle(
-    bundle: KeyBundle, signer: KeyAnnouncement, bank: str, secrets: RunSecrets, identity: Identity, crl: bytes
+    bundle: KeyBundle,
+    signer: KeyAnnouncement,
+    bank: str,
+    secrets: RunSecrets,
+    identity: Identity,
+    crl: bytes,
+    now: dt.datetime,
 ) -> bytes:
     """Check a bundle and keep what is sealed to us in it, in `secrets`.
+
+    Args:
+        bundle: what the aggregator relays.
+        signer: the announcement of the bank that made it.
+        bank: our id.
+        secrets: our run keys; gets the root secret and the HE key.
+        identity: checks certificates against our CA.
+        crl: the CA's revocation list, PEM; empty if the node has none.
+        now: by which the signer's certificate must be valid.
 
     Returns:
         The public HE context.
@@ -65,7 +96,6 @@ def open_bundle(
         ProtocolViolation: it is not signed by its maker, holds no box for us, or is not what we made ourselves.
     """
     run_id, public = bundle.run_id, bundle.public_context
-    now = dt.datetime.now(dt.UTC)
     identity.verify(bundle.bank, signer.certificate_pem, bundle_bytes(bundle), bundle.signature, now, crl)
     if bundle.bank == bank:
         if secrets.he_key is None or public_part(secrets.he_key) != public:

@@ -21,7 +21,9 @@ from bank_node.dataset.shards import open_shards
 from bank_node.files import write_atomic
 from bank_node.plan import RunPlan, TuningPlan
 from bank_node.secure_aggregation.session import RunSession
+from bank_node.secure_aggregation.sum_costs import SumCosts, Work
 from bank_node.training.release import evaluate_model, vote
+from bank_node.training.training_input import TrainingInput
 from bank_node.training.tuning import OnScore, train_or_tune
 from bank_node.transport.client import BankClient
 from bank_node.transport.identity import Identity
@@ -116,20 +118,16 @@ def run_bank(
 ) -> dict[str, Any]:
     """Train, or search among parameters, and evaluate over any consortium; the same code for every mode."""
     with _spread(job) as shards:
-        model, found = train_or_tune(
-            job.train,
-            job.feature_names,
-            job.grids,
-            params,
-            tuning,
-            consortium,
-            job.folder,
-            log,
+        given = TrainingInput(
+            rows=job.train,
+            feature_names=job.feature_names,
+            grids=job.grids,
+            params=params,
             validation=job.validation,
             warm=job.warm,
             shards=shards,
-            on_score=on_score,
         )
+        model, found = train_or_tune(given, tuning, consortium, job.folder, log, on_score=on_score)
     started = perf_counter()
     everyone, own = evaluate_model(model, job.test, alert_budget, consortium, log)
     return {
@@ -167,7 +165,9 @@ def run_job(
     client = BankClient(node, job.bank)
     try:
         # A simulation's operator chooses the roster; its banks take what it says.
-        session = RunSession(client, Identity(files, job.bank), run_id, job.folder, log, minimum_roster=1)
+        # What processor time goes into is told by a clock that costs some of it.
+        costs = SumCosts(thread_time) if job.detailed else SumCosts()
+        session = RunSession(client, Identity(files, job.bank), run_id, job.folder, log, minimum_roster=1, costs=costs)
         plan = RunPlan.from_json(session.view.settings.parameters_json)
         evaluated = job.folder / "evaluated.json"
         if evaluated.exists():
@@ -181,14 +181,13 @@ def run_job(
             session.exchange_keys()
             keying = perf_counter() - started
             if job.detailed:
-                session.clock = thread_time
                 watched, started = _Watched(session), process_time()
                 result = run_bank(job, plan.boosting, plan.alert_budget, watched, log, tuning=plan.tuning)
-                result["work"] = _work(session, watched, process_time() - started)
+                result["work"] = _work(costs, watched, process_time() - started)
             else:
                 result = run_bank(job, plan.boosting, plan.alert_budget, session, log, tuning=plan.tuning)
-            result["bytes_sent"] = session.bytes_sent
-            result["checking_seconds"] = session.checking_seconds
+            result["bytes_sent"] = costs.bytes_sent
+            result["checking_seconds"] = costs.seconds[Work.CHECKING]
             result["peak_bytes"] = peak_bytes()
             result["seconds"] = {"keys": keying} | result["seconds"]
             write_atomic(evaluated, json.dumps(result).encode())
@@ -225,14 +224,14 @@ class _Watched:
             self.processor_seconds += process_time() - processor
 
 
-def _work(session: RunSession, watched: _Watched, processor: float) -> dict[str, float]:
+def _work(costs: SumCosts, watched: _Watched, processor: float) -> dict[str, float]:
     """Where a bank's processor time went, and how long it waited in sums."""
-    known = session.encrypting_seconds + session.decrypting_seconds
+    encrypting, decrypting = costs.seconds[Work.ENCRYPTING], costs.seconds[Work.DECRYPTING]
     return {
         "kernels and the rest": processor - watched.processor_seconds,
-        "mask and encrypt": session.encrypting_seconds,
-        "decrypt": session.decrypting_seconds,
-        "checks, gRPC and ledger": max(0.0, watched.processor_seconds - known),
+        "mask and encrypt": encrypting,
+        "decrypt": decrypting,
+        "checks, gRPC and ledger": max(0.0, watched.processor_seconds - encrypting - decrypting),
         "waiting in sums": max(0.0, watched.wall_seconds - watched.processor_seconds),
         "sums": watched.sums,
     }

@@ -65,12 +65,13 @@ def test_a_bank_that_colludes_with_the_aggregator_decrypts_noise(node: Node, mon
     everything = {bank: np.stack([cipher.decrypt(body) for body in caught[bank]]) for bank in BANKS}
     name = step_name(run_id, "bins/0/0", 0, roster_digest(BANKS))
     session = next(s for s in node.sessions if s.bank == colluder)
-    own = {victim: session._seeds[victim]}
+    seeds = session._held.peers.seeds
+    own = {victim: seeds[victim]}
     shared = MaskStream(colluder, own, name).apply(np.zeros_like(everything[victim]))
     assert chi_square(add(everything[victim], shared).reshape(-1)) < 125
     # And the sum of the honest banks, which the total tells anyway, is all that the honest masks leave over.
     honest = add(everything[BANKS[0]], everything[BANKS[1]])
-    without = MaskStream(colluder, {b: session._seeds[b] for b in BANKS[:2]}, name).apply(np.zeros_like(honest))
+    without = MaskStream(colluder, {b: seeds[b] for b in BANKS[:2]}, name).apply(np.zeros_like(honest))
     left = add(honest, without)[:, :PAYLOAD_SLOTS].reshape(-1)
     assert np.array_equal(left, encode_signed(vectors[BANKS[0]] + vectors[BANKS[1]]))
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tenseal as ts
 
-import bank_node.secure_aggregation.session as session_module
+import bank_node.secure_aggregation.run_watch as run_watch
 from aggregator.persistence.sum_files import FinishedSum
 from aggregator.runs.coordinator import Coordinator
 from aggregator.runs.steps import StepSum
@@ -148,8 +148,8 @@ ATTACKS: dict[str, Callable[[Evil, str, str, FinishedSum], FinishedSum]] = {
 def evil(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Evil:
     """Taps uploads and answers of every aggregator in this process; `attack` falsifies the second step."""
     made = Evil(rng=np.random.default_rng(0))
-    monkeypatch.setattr(session_module, "_LONGEST_POLL", 0.05)
     add, wait = StepSum.add, Coordinator.wait_for_sum
+    monkeypatch.setattr(run_watch, "_LONGEST_PAUSE", 0.05)
 
     def tapped(self: StepSum, bank: str, chunks: Any) -> None:
         made.context = self._context._context if self._context else made.context
@@ -260,7 +260,7 @@ def test_banks_that_hold_different_things_to_be_true_find_out_at_the_next_step(n
         session.exchange_keys()
         session.secure_sum("bins/0/0", np.arange(5))
         if bank == BANKS[1]:
-            session._chain.sum_taken("bins/0/0", 0, b"", b"something else")
+            session._held.chain.sum_taken("bins/0/0", 0, b"", b"something else")
         with pytest.raises((Equivocation, RunAborted)) as caught:
             session.secure_sum("bins/0/1", np.arange(5))
         return caught.value
@@ -312,7 +312,7 @@ def test_a_roster_that_does_not_only_shrink_is_refused(
             "same": dataclasses.replace(view, attempt=2, members=members),
             "tiny": dataclasses.replace(view, attempt=2, members=tuple(BANKS[:2])),
         }
-        return lies[lie] if victim._attempt else first
+        return lies[lie] if victim._roster.attempt else first
 
     monkeypatch.setattr(victim.client, "run", told)
     victim.adopt_roster()

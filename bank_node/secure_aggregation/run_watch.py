@@ -1,0 +1,110 @@
+"""What the aggregator says of a run, and waiting until it says more. It takes nothing as true and holds no keys.
+
+Banks only dial out, so a bank looks: often at first, since phases end within milliseconds of each other, then less.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+
+from bank_node.consortium import Log
+from bank_node.transport.client import BankClient
+from protocol.errors import AggregatorUnreachable, RosterChanged, RunAborted
+from protocol.messages import RunView
+from protocol.run_state import Phase
+
+__all__ = ["RunWatch", "next_phase", "pauses"]
+
+_ORDER: list[Phase] = [p for p in Phase if p is not Phase.ABORTED]
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.01, 2.0
+
+
+def next_phase(phase: Phase) -> Phase:
+    """The phase that follows in a run that is not aborted."""
+    return _ORDER[_ORDER.index(phase) + 1]
+
+
+def pauses() -> Iterator[float]:
+    """Seconds to wait before each next look."""
+    pause = _FIRST_PAUSE
+    while True:
+        yield pause
+        pause = min(pause * 1.15, _LONGEST_PAUSE)
+
+
+class RunWatch:
+    """The newest view of one run."""
+
+    def __init__(self, client: BankClient, run_id: str, log: Log, *, on_abort: Callable[[], None]) -> None:
+        """Looks once.
+
+        Args:
+            client: the aggregator.
+            run_id: the run.
+            log: told what is waited for.
+            on_abort: called before `RunAborted` is raised.
+        """
+        self._client, self._run_id, self._log, self._on_abort = client, run_id, log, on_abort
+        self.view: RunView = client.run(run_id)
+
+    def look(self) -> None:
+        """Ask anew."""
+        self.view = self._client.run(self._run_id)
+
+    def check_alive(self) -> None:
+        """Raises RunAborted if it is."""
+        if self.view.phase == Phase.ABORTED:
+            self._on_abort()
+            raise RunAborted(f"run {self._run_id} was aborted: {self.view.reason}")
+
+    def check_attempt(self, attempt: int) -> None:
+        """Raises RosterChanged if the run is at another."""
+        if self.view.attempt != attempt:
+            raise RosterChanged(f"run {self._run_id} is at attempt {self.view.attempt}, not {attempt}")
+
+    def reached(self, phase: Phase) -> bool:
+        """Whether the run is at a phase or beyond."""
+        return _ORDER.index(Phase(self.view.phase)) >= _ORDER.index(phase)
+
+    def look_again(self, pause: float, attempt: int) -> None:
+        """Ask anew after a pause; the run must be alive and at this attempt."""
+        time.sleep(pause)
+        self.look()
+        self.check_alive()
+        self.check_attempt(attempt)
+
+    def wait_for(self, phase: Phase, attempt: int | None) -> None:
+        """Wait until the run has reached a phase or gone beyond it.
+
+        Args:
+            phase: which.
+            attempt: the one we are at; None before the key exchange.
+
+        Raises:
+            RosterChanged: a bank was dropped while waiting.
+            RunAborted: the run ended.
+            AggregatorUnreachable: nothing at all happened for longer than the run's own deadlines allow.
+        """
+        settings = self.view.settings
+        longest = settings.enrol_seconds + settings.step_seconds + settings.pause_seconds + 60.0
+        told, seen, since = False, self._progress(), time.monotonic()
+        for pause in pauses():
+            self.check_alive()
+            if self.reached(phase):
+                return
+            if attempt is not None:
+                self.check_attempt(attempt)
+            if self._progress() != seen:
+                seen, since = self._progress(), time.monotonic()
+            if time.monotonic() - since > longest:
+                raise AggregatorUnreachable(
+                    f"run {self._run_id} has not moved in {longest:.0f} s, past all its deadlines"
+                )
+            if not told and pause > 1:
+                told = True
+                self._log(f"run {self._run_id} is in {self.view.phase}: waiting for the other banks")
+            time.sleep(pause)
+            self.look()
+
+    def _progress(self) -> tuple[object, ...]:
+        view = self.view
+        return (view.phase, view.step, view.attempt, view.joined, view.reported, view.paused_since)
