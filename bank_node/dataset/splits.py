@@ -111,7 +111,7 @@ def columns_of(table: pd.DataFrame, contract: DataContract) -> Floats:
 
 def labels_of(table: pd.DataFrame) -> Marks:
     """1 for fraud, uint8 (n,)."""
-    labels: npt.NDArray[np.uint8] = (table["is_fraud"].to_numpy() > 0.5).astype(np.uint8)
+    labels: Marks = (table["is_fraud"].to_numpy() > 0.5).astype(np.uint8)
     return labels
 
 
