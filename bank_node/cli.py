@@ -8,7 +8,9 @@ from typing import Annotated
 import typer
 
 from bank_node import data_commands
+from features.identifiers import KINDS
 from protocol.errors import CrossbankError, LocalError
+from protocol.version import add_version
 
 __all__ = ["app", "main"]
 
@@ -18,6 +20,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+add_version(app, "bank-node")
 
 Config = Annotated[Path, typer.Option("--config", help="The bank's YAML file.")]
 Run = Annotated[str, typer.Option("--run", help="The run's id; default: the open run this bank is invited to.")]
@@ -220,39 +223,53 @@ def purge(
     ] = "",
     until: Annotated[str, typer.Option(help="Day after the period's last, YYYY-MM-DD.")] = "",
     reason: Annotated[str, typer.Option(help="For the record; name no customer.")] = "",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say how many rows would go, and which models saw them; remove nothing.")
+    ] = False,
+    confirm: Annotated[
+        int | None,
+        typer.Option(min=0, help="Rows that --dry-run told: needed for more than purge_share of all rows."),
+    ] = None,
 ) -> None:
     """Remove customers' or a period's rows everywhere at the bank, for good, and say which released models saw them.
 
     Without options it does what retention_days and the files in work_dir/purge_requests ask for. Each purge is recorded
-    in work_dir/purges.jsonl.
+    in work_dir/purges.jsonl. There is no way back: look first by --dry-run. A file in purge_requests that can't be used
+    is refused by its name; the others are done, and the command ends with 2.
     """
     import datetime as dt
 
     from bank_node import pipeline
-    from protocol.channel import read_secret_file
 
     try:
         days = [dt.date.fromisoformat(text) if text else None for text in (since, until)]
     except ValueError as error:
         raise LocalError("--since and --until must be days such as 2026-03-01") from error
-    text = "" if accounts is None else read_secret_file(accounts, "list of accounts").decode()
-    names = [line.strip() for line in text.splitlines() if line.strip()]
-    _say(pipeline.purge(config, accounts=names, since=days[0], until=days[1], reason=reason, log=_log))
+    _say(
+        pipeline.purge(
+            config,
+            accounts=accounts,
+            since=days[0],
+            until=days[1],
+            reason=reason,
+            dry_run=dry_run,
+            confirm=confirm,
+            log=_log,
+        )
+    )
 
 
 @app.command(name="hash")
 def hash_identifiers(
     config: Config,
-    column: Annotated[
-        str, typer.Option(help="payment_id, account_id, counterparty_id or counterparty_bank.")
-    ] = "payment_id",
+    column: Annotated[str, typer.Option(help=f"What they are: {', '.join(KINDS)}.")] = "payment_id",
 ) -> None:
     """The hashes of identifiers read from standard input, one a line: to find an alert's payment again."""
     import sys
 
     from bank_node.config import load_config
     from bank_node.dataset.feature_tables import identifier_keys
-    from features.identifiers import KINDS, hashed
+    from features.identifiers import hashed
 
     if column not in KINDS:
         raise LocalError(f"--column must be one of {', '.join(KINDS)}")

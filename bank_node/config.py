@@ -132,6 +132,13 @@ class BankConfig(_Strict):
     retention_days: int | None = Field(
         None, ge=31, description="rows older than this are purged by `bank-node purge`; null keeps them"
     )
+    purge_share: float = Field(
+        0.1,
+        gt=0,
+        le=1,
+        description="a purge that would remove a larger share of the rows waits until somebody confirms the number of "
+        "rows by `bank-node purge --confirm`, which no DAG does",
+    )
     minimum_roster: int = Field(
         3,
         ge=2,

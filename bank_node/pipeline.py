@@ -8,7 +8,7 @@ import datetime as dt
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from time import perf_counter
@@ -374,14 +374,22 @@ def personalise(
 def purge(
     config_path: Path | str,
     *,
-    accounts: Sequence[str] = (),
+    accounts: Path | None = None,
     since: dt.date | None = None,
     until: dt.date | None = None,
     reason: str = "",
+    dry_run: bool = False,
+    confirm: int | None = None,
     log: Log = logger.info,
 ) -> dict[str, Any]:
-    """Remove customers' rows, a period's, and what retention and waiting requests ask for."""
-    from bank_node.data_governance.purge import purge_rows
+    """Remove customers' rows, a period's, and what retention and waiting requests ask for.
+
+    Args:
+        accounts: a 0600 file of account numbers, one a line.
+        dry_run: only say what would go.
+        confirm: the number of rows that somebody agreed to, see `purge_share` of the configuration.
+    """
+    from bank_node.data_governance.purge import purge_rows, read_accounts
     from features import load_contract
 
     config = load_config(Path(config_path))
@@ -391,9 +399,11 @@ def purge(
         config,
         load_contract(config.contract),
         now=dt.datetime.now(dt.UTC),
-        accounts=accounts,
+        accounts=() if accounts is None else read_accounts(accounts),
         periods=[] if until is None else [(since, until)],
         reason=reason,
+        dry_run=dry_run,
+        confirm=confirm,
         log=log,
     )
 

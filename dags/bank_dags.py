@@ -76,7 +76,8 @@ Nothing leaves the bank.
 _PURGE_DOC = """
 Removes for good what the bank's `retention_days` and the files in `work_dir/purge_requests` ask for, records it in
 `work_dir/purges.jsonl`, and names the released models that had seen the rows. Account numbers are no parameters of this
-DAG: Airflow would keep them.
+DAG: Airflow would keep them. Fails if a waiting file is refused, and, with nothing removed, if more than the bank's
+`purge_share` of all rows would go: then a person confirms by `bank-node purge`.
 """
 
 for _bank_id, _config_path in settings.bank_configs().paths.items():

@@ -1,5 +1,6 @@
 """The ``features`` command: shows, compares and checks data contracts. Touches no data."""
 
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,23 @@ from features.loading import load_contract
 __all__ = ["app", "main"]
 
 app = typer.Typer(help="Data contracts.", no_args_is_help=True, pretty_exceptions_enable=False)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"features {version('crossbank')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and end.")
+    ] = False,
+) -> None:
+    pass
+
+
 contract = typer.Typer(help="Show, compare and check contract files.", no_args_is_help=True)
 app.add_typer(contract, name="contract")
 

@@ -27,7 +27,7 @@ from features.store.purging import Affected, affected, apply_purges, load_purged
 if TYPE_CHECKING:
     import pyarrow
 
-__all__ = ["Extraction", "extract_days", "purge_days", "read_features"]
+__all__ = ["Extraction", "extract_days", "purge_days", "read_features", "would_purge"]
 
 logger = logging.getLogger(__name__)
 
@@ -107,6 +107,7 @@ def purge_days(
     key: IdentifierKey,
     accounts: Iterable[str] = (),
     periods: Iterable[tuple[date | None, date]] = (),
+    approve: Callable[[Affected], None] = lambda found: None,
     record: Callable[[Affected], None] = lambda found: None,
     threads: int | None = None,
     block_rows: int = BLOCK_ROWS,
@@ -116,6 +117,7 @@ def purge_days(
     Args:
         accounts: the customers' accounts, as the bank names them.
         periods: days, the first in, the last out; None for the first is from the beginning.
+        approve: called with what would go before anything is written; what it raises ends the purge there.
         record: called with what will go once that is written down, before anything goes.
 
     Returns:
@@ -127,11 +129,28 @@ def purge_days(
     with store.locked():
         purged = load_purged(store).adding(key, accounts, periods)
         found = affected(store, purged)
+        approve(found)
         save_purged(store, purged)
         record(found)
         apply_purges(store, purged)
         _brought_up_to_date(contract, store, [], threads, block_rows, lambda name: None)
     return found
+
+
+def would_purge(
+    store: FeatureStore,
+    *,
+    key: IdentifierKey,
+    accounts: Iterable[str] = (),
+    periods: Iterable[tuple[date | None, date]] = (),
+) -> Affected:
+    """What `purge_days` would take out; nothing is changed.
+
+    Raises:
+        KeyFileError: earlier purges were made with another key.
+    """
+    with store.locked():
+        return affected(store, load_purged(store).adding(key, accounts, periods))
 
 
 def _brought_up_to_date(

@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,27 +21,83 @@ from bank_node.dataset.feature_tables import identifier_keys
 from bank_node.files import write_atomic
 from bank_node.models.lineage import seen_by
 from features import DataContract
-from features.incremental import purge_days
+from features.identifiers import hashed
+from features.incremental import purge_days, would_purge
 from features.store.partitions import FeatureStore
 from features.store.purging import Affected
 from protocol.channel import read_secret_file
-from protocol.errors import LocalError
+from protocol.errors import ConfigError, LocalError
 
-__all__ = [
-    "purge_rows",
-    "requested_accounts",
-]
+__all__ = ["Account", "Requests", "purge_rows", "read_accounts", "waiting_requests"]
 
 
-def requested_accounts(config: BankConfig) -> tuple[list[str], list[Path]]:
-    """Accounts in the files of ``work_dir/purge_requests``, one a line, and these files.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """One account that is to go, and where it is written: a file's name and line, which a log may name."""
+
+    number: str = field(repr=False)
+    place: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Requests:
+    """What waits in ``work_dir/purge_requests``.
+
+    Attributes:
+        accounts: of all files that can be read.
+        files: these files and what was read of them: one that has changed since is not removed.
+        refused: name of a file there → why nothing of it is done.
+    """
+
+    accounts: tuple[Account, ...] = ()
+    files: dict[Path, bytes] = field(default_factory=dict, repr=False)
+    refused: dict[str, str] = field(default_factory=dict)
+
+
+def read_accounts(path: Path, what: str = "list of accounts") -> list[Account]:
+    """The accounts of a file, one a line.
 
     Raises:
-        ConfigError: a file is open to other users.
+        ConfigError: it can't be read, is open to other users, is no UTF-8 text, or has no account.
     """
-    files = sorted((config.work_dir / "purge_requests").glob("*.txt"))
-    lines = [line.strip() for file in files for line in read_secret_file(file, "purge request").decode().splitlines()]
-    return [line for line in lines if line], files
+    return _accounts(path, read_secret_file(path, what), what)
+
+
+def _accounts(path: Path, body: bytes, what: str) -> list[Account]:
+    try:
+        # utf-8-sig: a byte order mark is no part of the first account.
+        lines = body.decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{what} {path} is no UTF-8 text") from error
+    found = [
+        Account(number=line.strip(), place=f"{path.name}, line {number}")
+        for number, line in enumerate(lines, 1)
+        if line.strip()
+    ]
+    if not found:
+        raise ConfigError(f"{what} {path} has no account; it must have one a line")
+    return found
+
+
+def waiting_requests(config: BankConfig) -> Requests:
+    """The files of ``work_dir/purge_requests``: each is read, or refused with a reason."""
+    folder = config.work_dir / "purge_requests"
+    accounts: list[Account] = []
+    files: dict[Path, bytes] = {}
+    refused: dict[str, str] = {}
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if path.is_symlink() or not path.is_file():
+            refused[path.name] = "is no file"
+        elif path.suffix.lower() != ".txt" or path.name.startswith("."):
+            refused[path.name] = "must be called *.txt and have an account a line"
+        else:
+            try:
+                body = read_secret_file(path, "purge request")
+                accounts += _accounts(path, body, "purge request")
+                files[path] = body
+            except ConfigError as error:
+                refused[path.name] = str(error)
+    return Requests(accounts=tuple(accounts), files=files, refused=refused)
 
 
 def purge_rows(
@@ -48,9 +105,11 @@ def purge_rows(
     contract: DataContract,
     *,
     now: dt.datetime,
-    accounts: Sequence[str] = (),
+    accounts: Sequence[Account] = (),
     periods: Iterable[tuple[dt.date | None, dt.date]] = (),
     reason: str = "",
+    dry_run: bool = False,
+    confirm: int | None = None,
     log: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Any]:
     """Purge accounts and periods, and what the configuration's ``retention_days`` and waiting requests ask for.
@@ -58,39 +117,108 @@ def purge_rows(
     Args:
         now: for the record and for retention, UTC.
         reason: for the record; name no customer in it.
+        dry_run: only say what would go.
+        confirm: how many rows somebody agreed to; needed where more than the configuration's ``purge_share`` would go.
 
     Returns:
         The record: counts, periods and runs, no identifier. Its ``runs_under_way`` held rows at that time: if such a
         run is released later, its model may have seen them.
+
+    Raises:
+        LocalError: more rows would go than may without a confirmation, or other than were confirmed, and nothing is
+            done; or a waiting request is refused, and everything else is done.
     """
-    asked, files = requested_accounts(config)
+    asked = waiting_requests(config)
     wanted = list(periods)
+    for start, end in wanted:
+        if start is not None and start >= end:
+            raise LocalError(f"the period to purge begins {start} and ends before {end}: it has no day")
     if config.retention_days is not None:
         wanted.append((None, (now - dt.timedelta(days=config.retention_days)).date()))
-    everyone = sorted({*accounts, *asked})
+    named = (*accounts, *asked.accounts)
     record: dict[str, Any] = {
         "at": now.isoformat(timespec="seconds"),
         "reason": reason,
-        "accounts": len(everyone),
+        "accounts": len({account.number for account in named}),
+        "refused_requests": len(asked.refused),
         "periods": [[start and start.isoformat(), end.isoformat()] for start, end in wanted],
     }
+    key, _ = identifier_keys(config)
+    store = FeatureStore(config.store_dir)
+
+    def approve(found: Affected) -> None:
+        absent = _without_rows(named, hashed(key, "account_id", [account.number for account in named]), found)
+        record.update(
+            rows=found.rows,
+            of_rows=found.of_rows,
+            days=len(found.days),
+            accounts_without_rows=len({account.number for account in absent}),
+            models=seen_by(config, found),
+        )
+        log(
+            f"{found.rows} of {found.of_rows} rows ({found.share:.1%}) on {len(found.days)} days "
+            f"{'would be' if dry_run else 'are to be'} removed, for good: there is no way back"
+        )
+        for account in absent:
+            log(f"{account.place}: this account has no row here, or was purged before; is it spelt as in the payments?")
+        if not dry_run:
+            _check_confirmed(config, found, confirm)
 
     def begin(found: Affected) -> None:
-        record.update(rows=found.rows, days=len(found.days), models=seen_by(config, found))
         _append(config, record | {"state": "begun"})
 
-    key, _ = identifier_keys(config)
-    found = purge_days(
-        contract, FeatureStore(config.store_dir), key=key, accounts=everyone, periods=wanted, record=begin
-    )
-    record["runs_under_way"] = _without_held_rows(config)
-    record["alerts"] = _without_alerts(config, found.payments)
-    for file in files:
-        file.unlink()
-    _append(config, record | {"state": "done"})
+    numbers = sorted({account.number for account in named})
+    if dry_run:
+        found = would_purge(store, key=key, accounts=numbers, periods=wanted)
+        approve(found)
+        record["dry_run"] = True
+    else:
+        found = purge_days(contract, store, key=key, accounts=numbers, periods=wanted, approve=approve, record=begin)
+        record["runs_under_way"] = _without_held_rows(config)
+        record["alerts"] = _without_alerts(config, found.payments)
+        _remove_done(asked, log)
+        _append(config, record | {"state": "done"})
     seen = ", ".join(model["run_id"] for model in record["models"]) or "none"
-    log(f"{record['rows']} rows and {record['alerts']} alerts purged; released models that had seen them: {seen}")
+    if dry_run:
+        log(f"nothing was removed, this was a dry run; released models that have seen the rows: {seen}")
+    else:
+        log(f"{record['rows']} rows and {record['alerts']} alerts purged; released models that had seen them: {seen}")
+    if asked.refused:
+        each = "; ".join(f"{name}: {why}" for name, why in asked.refused.items())
+        rest = "the rest would be done" if dry_run else "the rest is done"
+        raise LocalError(
+            f"{len(asked.refused)} of the files in {config.work_dir / 'purge_requests'} are refused, {rest}: {each}"
+        )
     return record
+
+
+def _without_rows(accounts: Sequence[Account], hashes: Sequence[str], found: Affected) -> list[Account]:
+    return [account for account, digest in zip(accounts, hashes, strict=True) if digest not in found.parties]
+
+
+def _check_confirmed(config: BankConfig, found: Affected, confirm: int | None) -> None:
+    """Refuse what nobody agreed to.
+
+    Raises:
+        LocalError: too large a share without a confirmation, or one of another number of rows.
+    """
+    if confirm is not None and confirm != found.rows:
+        raise LocalError(f"{confirm} rows were confirmed, but {found.rows} would be removed; nothing was: look again")
+    if confirm is None and found.share > config.purge_share:
+        raise LocalError(
+            f"{found.rows} of {found.of_rows} rows ({found.share:.1%}) would be removed for good, more than the "
+            f"configuration's purge_share ({config.purge_share:.1%}); nothing was. If that is right: `bank-node purge "
+            f"--config … --confirm {found.rows}`, with the same options"
+        )
+
+
+def _remove_done(asked: Requests, log: Callable[[str], None]) -> None:
+    """Remove the requests that are done; one that somebody wrote to meanwhile stays for the next time."""
+    for path, body in asked.files.items():
+        if path.read_bytes() == body:
+            path.unlink()
+        else:
+            log(f"{path.name} has changed while it was being done; it stays, and is done again the next time")
 
 
 def _without_held_rows(config: BankConfig) -> list[str]:

@@ -83,15 +83,29 @@ class Purged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Affected:
-    """What a purge will take out: rows by day, and the payments' hashes (which alerts name)."""
+    """What a purge will take out.
+
+    Attributes:
+        days: rows by day.
+        payments: the payments' hashes, which alerts name.
+        parties: hashes of the accounts that have such a row.
+        of_rows: all rows that the store has before.
+    """
 
     days: dict[str, int] = field(default_factory=dict)
     payments: frozenset[str] = frozenset()
+    parties: frozenset[str] = frozenset()
+    of_rows: int = 0
 
     @property
     def rows(self) -> int:
-        """All rows."""
+        """Rows that go."""
         return sum(self.days.values())
+
+    @property
+    def share(self) -> float:
+        """The part of all rows that goes, 0 to 1."""
+        return self.rows / self.of_rows if self.of_rows else 0.0
 
 
 def load_purged(store: FeatureStore) -> Purged:
@@ -130,13 +144,18 @@ def affected(store: FeatureStore, purged: Purged) -> Affected:
     """What of the events has to go."""
     days: dict[str, int] = {}
     payments: set[str] = set()
+    parties: set[str] = set()
+    count = 0
     for day in store.days("events"):
         table = store.read(store.partition("events", day))
+        count += len(table)
         gone = table.filter(_mask(table, purged, day.isoformat()))
         if len(gone):
             days[day.isoformat()] = len(gone)
             payments.update(gone["payment_id"].to_pylist())
-    return Affected(days=days, payments=frozenset(payments))
+            for column in ("account_id", "counterparty_id"):
+                parties.update(purged.parties.intersection(gone[column].unique().to_pylist()))
+    return Affected(days=days, payments=frozenset(payments), parties=frozenset(parties), of_rows=count)
 
 
 def apply_purges(store: FeatureStore, purged: Purged) -> int:

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pandas as pd
@@ -14,6 +15,7 @@ from bank_node.dataset.feature_tables import feature_rows
 from bank_node.plan import RunPlan
 from features import load_contract
 from features.errors import DataError
+from features.identifiers import KINDS
 from features.sources.engines import BankTable
 from protocol.channel import read_secret_file
 from protocol.errors import ConfigError, LocalError
@@ -187,3 +189,16 @@ def test_scoring_without_a_model_says_what_to_do(bank: Path) -> None:
 def test_a_plan_we_do_not_understand_is_refused_before_joining(text: str) -> None:
     with pytest.raises(LocalError):
         RunPlan.from_json(text)
+
+
+@pytest.mark.parametrize("command", ["bank_node", "features", "simulator"])
+def test_every_command_tells_its_version(command: str) -> None:
+    done = subprocess.run([sys.executable, "-m", command, "--version"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and version("crossbank") in done.stdout, done.stderr
+
+
+def test_the_help_of_hash_names_every_kind_of_identifier() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "bank_node", "hash", "--help"], capture_output=True, text=True, check=False
+    )
+    assert all(kind in done.stdout for kind in KINDS)
