@@ -11,6 +11,10 @@ from protocol.errors import ConfigError
 __all__ = ["AggregatorConfig", "OperatorConfig", "load_config", "load_operator_config"]
 
 
+#: How a browser on the node's own machine reaches the page.
+LOCAL_HOSTS = ("localhost", "127.0.0.1")
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -20,6 +24,9 @@ class AggregatorConfig(_Strict):
 
     listen: str = Field("127.0.0.1:7443", description="gRPC address, loopback unless you change it")
     console: str | None = Field("127.0.0.1:7480", description="address of the read-only page; null for none")
+    console_hosts: tuple[str, ...] = Field(
+        (), description="names by which browsers reach the page, besides localhost and the address of `console`"
+    )
     ca: Path = Field(description="the consortium CA's certificate")
     certificate: Path = Field(description="this node's certificate")
     key: Path = Field(description="this node's private key, 0600")
@@ -34,6 +41,12 @@ class AggregatorConfig(_Strict):
     )
 
     @property
+    def allowed_hosts(self) -> tuple[str, ...]:
+        """What a request to the page may name as its host."""
+        address = () if self.console is None else (self.console.rpartition(":")[0],)
+        return (*LOCAL_HOSTS, *address, *self.console_hosts)
+
+    @property
     def revocation_list(self) -> Path:
         """Where the revocation list is."""
         return self.crl or self.ca.parent / "crl.pem"
@@ -43,6 +56,9 @@ class OperatorConfig(_Strict):
     """How an operator's command reaches the aggregator."""
 
     address: str = Field("127.0.0.1:7443", description="the node's host:port")
+    console_hosts: tuple[str, ...] = Field(
+        (), description="names by which browsers reach the page, besides localhost and the address of `console`"
+    )
     ca: Path = Field(description="the consortium CA's certificate")
     certificate: Path = Field(description="the operator's certificate")
     key: Path = Field(description="the operator's private key, 0600")

@@ -40,6 +40,7 @@ class AggregatorServer:
         self.config = config
         store = Store(config.store)
         self.audit = AuditLog(store.engine)
+        self.audit.on_failure = lambda: store.note_failure("the audit log can't be written")
         self.access = AccessControl(RevocationList(config.revocation_list, config.ca), self.audit)
 
         def refused(run_id: str, bank: str, text: str) -> None:
@@ -55,7 +56,13 @@ class AggregatorServer:
         )
         rpc.add_ConsortiumServicer_to_server(ConsortiumService(self.coordinator, self.access), self._server)
         checks = health.HealthServicer()
-        checks.set("", health_pb2.HealthCheckResponse.SERVING)
+
+        def tell_health(trouble: str) -> None:
+            health_status = health_pb2.HealthCheckResponse
+            checks.set("", health_status.NOT_SERVING if trouble else health_status.SERVING)
+
+        store.on_trouble = tell_health
+        tell_health(store.trouble)
         health_pb2_grpc.add_HealthServicer_to_server(checks, self._server)
         try:
             root, chain = config.ca.read_bytes(), config.certificate.read_bytes()
@@ -76,7 +83,11 @@ class AggregatorServer:
             host, _, port = config.console.rpartition(":")
             self._console = uvicorn.Server(
                 uvicorn.Config(
-                    build_console(self.coordinator), host=host, port=int(port), log_level="warning", access_log=False
+                    build_console(self.coordinator, lambda: store.trouble, config.allowed_hosts),
+                    host=host,
+                    port=int(port),
+                    log_level="warning",
+                    access_log=False,
                 )
             )
 
@@ -105,6 +116,7 @@ class AggregatorServer:
     def _watch(self) -> None:
         while not self._stopping.wait(1.0):
             try:
+                self.coordinator.look()
                 self.access.enforce()
                 self.coordinator.enforce_deadlines()
             except Exception:

@@ -12,6 +12,7 @@ __all__ = [
     "Equivocation",
     "FieldOverflow",
     "LocalError",
+    "NodeNotReady",
     "PlanError",
     "ProtocolViolation",
     "QualityGateClosed",
@@ -53,6 +54,10 @@ class ConfigError(LocalError):
 
 class PlanError(LocalError):
     """A run's plan or training parameters are wrong; the text names the key and what it may be. Mend it, open anew."""
+
+
+class NodeNotReady(LocalError):
+    """The node can't keep what it would have to tell: its store fails. Nothing was changed; trying again is safe."""
 
 
 class FieldOverflow(LocalError):

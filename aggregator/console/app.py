@@ -1,15 +1,18 @@
 """The operator's read-only page and JSON API: run states, rosters, counts and times. It can change nothing."""
 
 import datetime as dt
-import json
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib import resources
 
 import jinja2
-from fastapi import FastAPI, HTTPException
+from fastapi import FastAPI, HTTPException, Response
+from fastapi.middleware.trustedhost import TrustedHostMiddleware
 from fastapi.responses import HTMLResponse
 
-from aggregator.runs.coordinator import Coordinator, metrics_of
+from aggregator.config import LOCAL_HOSTS
+from aggregator.runs.coordinator import Coordinator
+from aggregator.runs.run import mapping_of, metrics_of
 from protocol.errors import SubmissionRefused
 from protocol.messages import RunView
 from protocol.run_state import Phase
@@ -41,9 +44,19 @@ def _clock(at: float) -> str:
     return dt.datetime.fromtimestamp(at, dt.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
-def build_console(coordinator: Coordinator) -> FastAPI:
-    """The ASGI application."""
+def build_console(
+    coordinator: Coordinator, trouble: Callable[[], str] = str, hosts: Sequence[str] = LOCAL_HOSTS
+) -> FastAPI:
+    """The ASGI application.
+
+    Args:
+        coordinator: whose runs are shown.
+        trouble: why the node is not ready; empty while it is.
+        hosts: names in a request's Host header that are answered; others may be a page of elsewhere that has its
+            visitor's browser ask us (DNS rebinding).
+    """
     app = FastAPI(title="Crossbank consortium node", docs_url=None, redoc_url=None, openapi_url=None)
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
     templates = jinja2.Environment(
         loader=jinja2.FunctionLoader(
             lambda n: resources.files("aggregator.console").joinpath("templates", n).read_text()
@@ -73,7 +86,7 @@ def build_console(coordinator: Coordinator) -> FastAPI:
     @app.get("/runs/{run_id}", response_class=HTMLResponse)
     def run_page(run_id: str) -> HTMLResponse:
         run = find(run_id)
-        parameters = json.loads(run.settings.parameters_json)
+        parameters = mapping_of(run.settings.parameters_json)
         return page("run.html", RunPage(run=run, phases=_PHASES, metrics=metrics_of(run), parameters=parameters))
 
     @app.get("/api/runs")
@@ -85,7 +98,11 @@ def build_console(coordinator: Coordinator) -> FastAPI:
         return asdict(find(run_id))
 
     @app.get("/health")
-    def health() -> dict[str, str]:
-        return {"status": "ok"}
+    def health(response: Response) -> dict[str, str]:
+        why = trouble()
+        if not why:
+            return {"status": "ok"}
+        response.status_code = 503
+        return {"status": "not ready", "why": why}
 
     return app

@@ -7,15 +7,19 @@ a trace. Ids, counts and reasons only: never payloads, never secrets.
 import enum
 import hashlib
 import json
+import logging
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from sqlalchemy import Engine, Float, Integer, String, select
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 __all__ = ["AuditKind", "AuditLog", "AuditRecord"]
+
+logger = logging.getLogger(__name__)
 
 #: Records of one kind from one peer within a minute; more are counted, not kept, so that a flood can't fill the disk.
 _MOST_A_MINUTE = 30
@@ -92,6 +96,8 @@ class AuditLog:
         self._now = now
         self._lock = threading.Lock()
         self._counts: dict[tuple[str, str], tuple[int, int, int]] = {}
+        #: Called when a record could not be written.
+        self.on_failure: Callable[[], None] = lambda: None
         _Base.metadata.create_all(engine)
 
     def record(
@@ -117,22 +123,41 @@ class AuditLog:
             if len(self._counts) > 10_000:
                 self._counts.clear()
             self._counts[kind, host] = (minute, count + 1, 0)
-            with Session(self._engine) as session, session.begin():
-                last = session.scalars(select(_Row).order_by(_Row.seq.desc()).limit(1)).first()
-                record = AuditRecord(
-                    seq=last.seq + 1 if last else 0,
-                    at=round(now, 6),
-                    kind=kind.value,
-                    identity=identity[:64],
-                    serial=serial[:64],
-                    peer=peer[:128],
-                    run_id=run_id[:64],
-                    detail=detail[:_MOST_DETAIL_CHARS],
-                    suppressed=left_out,
-                    previous=last.digest if last else _GENESIS,
-                )
-                fields = {name: getattr(record, name) for name in AuditRecord.__slots__}
-                session.add(_Row(**fields, digest=record.digest))
+            try:
+                self._append(kind, now, left_out, identity, serial, peer, run_id, detail)
+            except SQLAlchemyError as error:
+                # What was refused stays refused; the next record of this kind says that one is missing.
+                self._counts[kind, host] = (minute, count, left_out + 1)
+                logger.error("audit: '%s' of %s can't be recorded: %s", kind, host, type(error).__name__)
+                self.on_failure()
+
+    def _append(
+        self,
+        kind: AuditKind,
+        now: float,
+        left_out: int,
+        identity: str,
+        serial: str,
+        peer: str,
+        run_id: str,
+        detail: str,
+    ) -> None:
+        with Session(self._engine) as session, session.begin():
+            last = session.scalars(select(_Row).order_by(_Row.seq.desc()).limit(1)).first()
+            record = AuditRecord(
+                seq=last.seq + 1 if last else 0,
+                at=round(now, 6),
+                kind=kind.value,
+                identity=identity[:64],
+                serial=serial[:64],
+                peer=peer[:128],
+                run_id=run_id[:64],
+                detail=detail[:_MOST_DETAIL_CHARS],
+                suppressed=left_out,
+                previous=last.digest if last else _GENESIS,
+            )
+            fields = {name: getattr(record, name) for name in AuditRecord.__slots__}
+            session.add(_Row(**fields, digest=record.digest))
 
     def records(self, since: float = 0.0) -> list[AuditRecord]:
         """The records from a time on, oldest first."""

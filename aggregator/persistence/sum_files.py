@@ -5,6 +5,8 @@ step that is over, since making, renaming and removing files costs a disk severa
 checksum tells a file that a crash left half written.
 """
 
+import contextlib
+import logging
 import os
 import shutil
 import struct
@@ -17,15 +19,18 @@ from google.protobuf.message import DecodeError
 
 from protocol import crossbank_pb2 as pb
 from protocol.codec import head_from_pb, head_to_pb
-from protocol.errors import LocalError, ProtocolViolation
+from protocol.errors import ProtocolViolation
 from protocol.messages import SumHead, check_id
 
 __all__ = ["FinishedSum", "SumFiles"]
+
+logger = logging.getLogger(__name__)
 
 _MAGIC = b"crossbank sums 2\n"
 #: Bytes that follow, and their CRC-32. What comes after those is of an earlier sum.
 _HEAD = struct.Struct(">QI")
 _LENGTH = struct.Struct(">I")
+_PROBE_BYTES = 512 * 1024
 #: Without the time of the last change, where a system can.
 _sync = getattr(os, "fdatasync", os.fsync)
 
@@ -60,7 +65,7 @@ class SumFiles:
         """Write a step's answer durably.
 
         Raises:
-            LocalError: the disk refuses; the sum must not be given out.
+            OSError: the disk refuses; the sum must not be given out.
         """
         parts = [step.encode(), _LENGTH.pack(finished.length), head_to_pb(finished.head).SerializeToString()]
         body = [piece for part in (*parts, *finished.chunks) for piece in (_LENGTH.pack(len(part)), part)]
@@ -75,12 +80,24 @@ class SumFiles:
                 shelf.made += 1
         try:
             _write(path, [_MAGIC, _HEAD.pack(sum(map(len, body)), check), *body])
-        except OSError as error:
+        except OSError:
             with self._lock:
                 shelf.free.append(path)
-            raise LocalError(f"run {run_id}, step {step}: the sum can't be kept: {error.strerror}") from error
+            raise
         with self._lock:
             shelf.of_step[step] = path
+
+    def writable(self) -> bool:
+        """Whether the disk takes a sum of a few chunks; it is removed again."""
+        path = self._folder / "probe"
+        try:
+            _write(path, [bytes(_PROBE_BYTES)])
+            path.unlink()
+        except OSError:
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+            return False
+        return True
 
     def load(self, run_id: str, step: str) -> FinishedSum | None:
         """A step's answer, or None if there is none, or its file is damaged."""
@@ -98,7 +115,11 @@ class SumFiles:
                 shelf.free += paths
         if erase:
             for path in paths:
-                path.unlink(missing_ok=True)
+                try:
+                    path.unlink(missing_ok=True)
+                except OSError as error:
+                    # The store says that they are void, so they are never given out.
+                    logger.error("a void sum of run %s can't be removed: %s", run_id, error.strerror)
 
     def steps(self, run_id: str) -> list[str]:
         """The steps of a run that have an answer."""

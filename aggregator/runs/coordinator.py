@@ -1,25 +1,28 @@
 """What a run does at the aggregator: enrolment, key relay, secure sums, agreement, dropouts. No gRPC, no HE code.
 
 One lock guards all runs; adding ciphertexts happens under each step's own lock. Every public method either
-changes the run as the protocol's table allows, or raises and changes nothing.
+changes the run as the protocol's table allows, or raises and changes nothing. A change is in the store before it is in
+memory or anybody is told (`aggregator.runs.changes`); counters of a step's progress alone may be a second ahead.
 """
 
-import json
+import contextlib
+import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from aggregator.aggregation.adding import AddingPool
 from aggregator.aggregation.ciphertext_sum import PublicContext
-from aggregator.persistence.store import EventRow, KeyRow, MemberRow, ReportRow, Store
+from aggregator.persistence.store import SUMS, DeclineRow, MemberRow, ReportRow, Store
 from aggregator.persistence.sum_files import FinishedSum, SumFiles
+from aggregator.runs.changes import Change
 from aggregator.runs.run import Run, load_run, run_row
 from aggregator.runs.steps import StepSum
 from protocol.codec import announcement_to_pb, bundle_to_pb, report_to_pb
-from protocol.errors import LocalError, ProtocolViolation, RosterChanged, RunAborted, SubmissionRefused
+from protocol.errors import NodeNotReady, ProtocolViolation, RosterChanged, RunAborted, SubmissionRefused
 from protocol.he_parameters import HE_FINGERPRINT
-from protocol.limits import MAX_EVENTS_KEPT, MAX_OPEN_RUNS
+from protocol.limits import MAX_OPEN_RUNS
 from protocol.masks import roster_digest
 from protocol.messages import (
     Chunk,
@@ -27,15 +30,16 @@ from protocol.messages import (
     KeyAnnouncement,
     KeyBundle,
     PhaseReport,
-    RunEvent,
     RunSettings,
     RunView,
     StepHeader,
 )
-from protocol.run_state import TERMINAL, Phase, RunEventKind, next_phase
+from protocol.run_state import TERMINAL, Phase, RunEventKind
 from protocol.steps import STEP_PHASES, Step
 
 __all__ = ["Coordinator", "Run"]
+
+logger = logging.getLogger(__name__)
 
 
 class Coordinator:
@@ -63,9 +67,17 @@ class Coordinator:
         self._lock = threading.RLock()
         self._sums = SumFiles(store.folder / "sums")
         self._runs = {row.run_id: load_run(store, row, now()) for row in store.runs()}
-        for run in self._runs.values():
+        #: Runs of which a write failed: they are read from the store before they are used again.
+        self._unsure: set[str] = set()
+        for run in list(self._runs.values()):
+            if run.phase not in TERMINAL:
+                # The store's counters may be a second old.
+                done = (Step.parse(name) for name in self._sums.steps(run.run_id))
+                rounds = [place.unit for place in done if place.phase is Phase.TRAINING]
+                run.rounds_done = max([run.rounds_done, *rounds])
             if run.phase not in TERMINAL | {Phase.ENROLLING}:
-                self._log(run, "", f"the node was restarted; the run goes on in {run.phase}")
+                with self._change(run) as change:
+                    change.log("", f"the node was restarted; the run goes on in {run.phase}")
 
     # -- operator ---------------------------------------------------------------------------------------------
 
@@ -77,21 +89,26 @@ class Coordinator:
             now = self._now()
             stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(now))
             run = Run(run_id=f"run-{stamp}-{secrets.token_hex(3)}", settings=settings, created_at=now)
-            self._runs[run.run_id] = run
-            self._move(run, RunEventKind.OPENED)
-            self._log(run, "", f"opened for {len(settings.roster)} banks, {settings.rounds} rounds")
-            return run.view()
+            with self._change(run) as change:
+                change.move(RunEventKind.OPENED)
+                change.log("", f"opened for {len(settings.roster)} banks, {settings.rounds} rounds")
+            return change.run.view()
 
     def abort_run(self, run_id: str, reason: str) -> RunView:
         """End a run; nothing of it will be released."""
         with self._lock:
             run = self._run(run_id)
-            self._abort(run, reason or "the operator ended it")
-            return run.view()
+            if run.phase in TERMINAL:
+                return run.view()
+            with self._change(run) as change:
+                change.abort(reason or "the operator ended it")
+            return change.run.view()
 
     def runs(self, most: int = 100) -> list[RunView]:
         """The newest runs first, without their events."""
         with self._lock:
+            for run_id in list(self._unsure):
+                self._read_again(run_id)
             newest = sorted(self._runs.values(), key=lambda r: r.created_at, reverse=True)[:most]
             return [run.view(events_after=1 << 62) for run in newest]
 
@@ -111,35 +128,43 @@ class Coordinator:
             if run.phase is not Phase.ENROLLING:
                 raise SubmissionRefused(f"run {run.run_id} is in {run.phase}: too late for bank {request.bank} to join")
             if request.declined:
-                if request.bank not in run.declined:
-                    run.declined.add(request.bank)
-                    self._log(run, request.bank, f"does not join: {request.declined}")
-                    self._enrolled(run)
-                return run.view()
+                if request.bank in run.declined:
+                    return run.view()
+                with self._change(run) as change:
+                    change.run.declined.add(request.bank)
+                    change.writes.rows.append(DeclineRow(run_id=run.run_id, bank=request.bank, at=change.now))
+                    change.log(request.bank, f"does not join: {request.declined}")
+                    self._enrolled(change)
+                return change.run.view()
             if request.contract_fingerprint != run.settings.contract_fingerprint:
-                self._log(run, request.bank, "refused: another data contract")
+                with self._change(run) as change:
+                    change.log(request.bank, "refused: another data contract")
                 raise SubmissionRefused(
                     f"run {run.run_id}: bank {request.bank} uses data contract "
                     f"{request.contract_fingerprint[:12]}, the run {run.settings.contract_fingerprint[:12]}"
                 )
             if request.he_fingerprint != HE_FINGERPRINT:
                 raise SubmissionRefused(f"run {run.run_id}: bank {request.bank} uses other HE parameters")
-            run.declined.discard(request.bank)
-            run.joined.append(request.bank)
-            self._store.save(MemberRow(run_id=run.run_id, bank=request.bank, joined_at=self._now()))
-            self._log(run, request.bank, f"joined ({len(run.joined)} of {len(run.settings.roster)})")
-            self._enrolled(run)
-            return run.view()
+            with self._change(run) as change:
+                if request.bank in run.declined:
+                    change.run.declined.discard(request.bank)
+                    change.writes.undeclined.append(request.bank)
+                change.run.joined.append(request.bank)
+                change.writes.rows.append(MemberRow(run_id=run.run_id, bank=request.bank, joined_at=change.now))
+                change.log(request.bank, f"joined ({len(change.run.joined)} of {len(run.settings.roster)})")
+                self._enrolled(change)
+            return change.run.view()
 
-    def _enrolled(self, run: Run) -> None:
+    def _enrolled(self, change: Change) -> None:
         """Begin once every bank has joined or declined; end the run if too few are left."""
+        run = change.run
         if set(run.joined) | run.declined != set(run.settings.roster):
             return
         least = min(run.settings.minimum_roster, len(run.settings.roster))
         if len(run.joined) < least:
-            self._abort(run, f"{len(run.joined)} banks joined, {least} are needed: the others declined")
+            change.abort(f"{len(run.joined)} banks joined, {least} are needed: the others declined")
         else:
-            self._move(run, RunEventKind.ROSTER_COMPLETE)
+            change.move(RunEventKind.ROSTER_COMPLETE)
 
     def announce_key(self, announcement: KeyAnnouncement) -> RunView:
         """Relay a bank's signed public keys. Second, different keys for the same run are refused."""
@@ -154,11 +179,12 @@ class Coordinator:
             if known is None:
                 if run.phase is not Phase.KEYING:
                     raise SubmissionRefused(f"run {run.run_id} is in {run.phase}, not KEYING")
-                run.announcements[announcement.bank] = announcement
-                body = announcement_to_pb(announcement).SerializeToString()
-                self._keep(run, announcement.bank, "announcement", body)
-                self._log(run, announcement.bank, "announced its keys")
-            return run.view()
+                with self._change(run) as change:
+                    change.run.announcements[announcement.bank] = announcement
+                    body = announcement_to_pb(announcement).SerializeToString()
+                    change.keep(announcement.bank, "announcement", body)
+                    change.log(announcement.bank, "announced its keys")
+            return self._run(run.run_id).view()
 
     def publish_bundle(self, bundle: KeyBundle) -> RunView:
         """Relay the HE key bundle of the key-making bank, after checking its context is public."""
@@ -175,10 +201,11 @@ class Coordinator:
                 raise SubmissionRefused(f"run {run.run_id}: bank {bundle.bank} is not the one to make the HE key")
             if not {s.recipient for s in bundle.sealed} >= set(run.members) - {bundle.bank}:
                 raise SubmissionRefused(f"run {run.run_id}: the HE key must be sealed to every other bank")
-            run.bundle, run.context = bundle, context
-            self._keep(run, bundle.bank, "bundle", bundle_to_pb(bundle).SerializeToString())
-            self._log(run, bundle.bank, "published the public HE context and sealed keys")
-            return run.view()
+            with self._change(run) as change:
+                change.run.bundle, change.run.context = bundle, context
+                change.keep(bundle.bank, "bundle", bundle_to_pb(bundle).SerializeToString())
+                change.log(bundle.bank, "published the public HE context and sealed keys")
+            return change.run.view()
 
     def keys(self, run_id: str, bank: str) -> tuple[list[KeyAnnouncement], KeyBundle | None]:
         """All announcements and the bundle, whose signature covers every box; each bank can open only its own."""
@@ -227,9 +254,9 @@ class Coordinator:
         try:
             step.add(header.bank, chunks)
         except ProtocolViolation as error:
-            with self._lock:
-                run = self._run(header.run_id)
-                self._log(run, header.bank, f"refused in step {header.step}, {error}")
+            # The refusal stands, whether or not the store can note it.
+            with self._lock, contextlib.suppress(NodeNotReady), self._change(self._run(header.run_id)) as change:
+                change.log(header.bank, f"refused in step {header.step}, {error}")
             self._on_refusal(header.run_id, header.bank, f"step {header.step}, {error}")
             raise SubmissionRefused(f"run {header.run_id}, step {header.step}, {error}") from error
 
@@ -241,22 +268,29 @@ class Coordinator:
                 f"run {header.run_id}, step {header.step}: bank {header.bank} sent {step.header.chunks - missing} "
                 f"of {step.header.chunks} chunks"
             )
-        answer = step.finish(header)
+        step.finish(header)
+        self._complete(header.run_id, header.step, step)
+
+    def _complete(self, run_id: str, name: str, step: StepSum) -> None:
+        """Make, keep and release the sum of a step that has all banks'. A disk that refuses is tried again later."""
+        answer = step.seal()
         if answer is None:
             return
         try:
-            self._sums.save(header.run_id, header.step, answer)
-        except LocalError:
+            self._sums.save(run_id, name, answer)
+        except OSError as error:
             step.unseal()
-            raise
+            self._store.failed(f"run {run_id}, step {name}: the sum can't be kept: {error.strerror}", SUMS)
+            return
+        self._store.recovered(SUMS)
         with self._lock:
-            run = self._run(header.run_id)
-            if run.steps.get(header.step) is not step:
+            run = self._run(run_id)
+            if run.steps.get(name) is not step:
                 step.cancel()
                 return
             step.release(answer)
             run.bytes_received += step.bytes_received
-            place = Step.parse(header.step)
+            place = Step.parse(name)
             if place.phase is Phase.TRAINING:
                 run.rounds_done = max(run.rounds_done, place.unit)
             # A bank sends for a round only when its checkpoint holds the rounds before: their sums can go.
@@ -265,7 +299,7 @@ class Coordinator:
                 del run.steps[name]
             self._progressed(run)
         # After the banks have their answer, and outside the lock.
-        self._sums.forget(header.run_id, old)
+        self._sums.forget(run_id, old)
 
     def wait_for_sum(self, header: StepHeader, step: StepSum, seconds: float) -> FinishedSum | None:
         """Wait until the roster is complete and give the sums; None when the time is up before.
@@ -297,24 +331,25 @@ class Coordinator:
                 raise SubmissionRefused(f"run {run.run_id} is in {run.phase}: no report on {phase} now")
             if report.attempt != run.attempt:
                 raise RosterChanged(f"run {run.run_id} is at attempt {run.attempt}, not {report.attempt}")
-            run.reports[report.bank, phase] = report
-            run.paused_since, run.waiting_for = 0.0, ()
-            self._store.save(
-                ReportRow(
-                    run_id=run.run_id,
-                    bank=report.bank,
-                    phase=phase.value,
-                    digest=report.digest,
-                    accept=report.accept,
-                    message=report_to_pb(report).SerializeToString(),
+            with self._change(run) as change:
+                change.run.reports[report.bank, phase] = report
+                change.resumed()
+                change.writes.rows.append(
+                    ReportRow(
+                        run_id=run.run_id,
+                        bank=report.bank,
+                        phase=phase.value,
+                        digest=report.digest,
+                        accept=report.accept,
+                        message=report_to_pb(report).SerializeToString(),
+                    )
                 )
-            )
-            self._log(run, report.bank, f"ended {phase}" + (f": {report.detail}" if report.detail else ""))
-            if not report.accept:
-                self._abort(run, f"bank {report.bank} refused in {phase}: {report.detail or 'no reason given'}")
-                return run.view()
-            self._settle(run, phase)
-            return run.view()
+                change.log(report.bank, f"ended {phase}" + (f": {report.detail}" if report.detail else ""))
+                if report.accept:
+                    self._settle(change, phase)
+                else:
+                    change.abort(f"bank {report.bank} refused in {phase}: {report.detail or 'no reason given'}")
+            return change.run.view()
 
     def reports(self, run_id: str, bank: str, phase: Phase) -> list[PhaseReport]:
         """The signed reports on a phase, as the banks sent them."""
@@ -325,65 +360,86 @@ class Coordinator:
     # -- deadlines --------------------------------------------------------------------------------------------
 
     def enforce_deadlines(self) -> None:
-        """Drop banks whose time is up, pause runs with too few left, end those paused too long. Once a second."""
+        """Drop banks whose time is up, pause runs with too few left, end those paused too long. Once a second.
+
+        What the store can't take now is tried again the next time; so are sums that the disk refused.
+        """
         with self._lock:
-            for run in self._runs.values():
-                if run.phase is Phase.ENROLLING:
-                    self._end_enrolment(run)
-                elif run.phase not in TERMINAL | {Phase.DRAFT}:
-                    self._watch(run)
+            runs = list(self._runs)
+        for run_id in runs:
+            with contextlib.suppress(NodeNotReady, SubmissionRefused):
+                with self._lock:
+                    run = self._run(run_id)
+                    waiting = run.open_step
+                    if run.phase is Phase.ENROLLING:
+                        self._end_enrolment(run)
+                    elif run.phase not in TERMINAL | {Phase.DRAFT}:
+                        self._watch(run)
+                if waiting is not None and waiting.finished == waiting.roster:
+                    self._complete(run_id, waiting.header.step, waiting)
+
+    def look(self) -> None:
+        """See whether the store is there and, if it could not be written, whether it can. Once a second."""
+        if self._store.failing(SUMS) and self._sums.writable():
+            self._store.recovered(SUMS)
+        self._store.look()
 
     def _end_enrolment(self, run: Run) -> None:
         settings = run.settings
         if self._now() <= run.created_at + settings.enrol_seconds:
             return
         missing = ", ".join(sorted(set(settings.roster) - set(run.joined)))
-        if len(run.joined) < settings.minimum_roster:
-            self._abort(run, f"not joined within {settings.enrol_seconds} s: {missing}")
-            return
-        self._log(run, "", f"starts without those not joined within {settings.enrol_seconds} s: {missing}")
-        self._move(run, RunEventKind.ROSTER_COMPLETE)
+        with self._change(run) as change:
+            if len(run.joined) < settings.minimum_roster:
+                change.abort(f"not joined within {settings.enrol_seconds} s: {missing}")
+            else:
+                change.log("", f"starts without those not joined within {settings.enrol_seconds} s: {missing}")
+                change.move(RunEventKind.ROSTER_COMPLETE)
 
     def _watch(self, run: Run) -> None:
         settings, now, members = run.settings, self._now(), set(run.members)
-        since, done, where = _answered(run)
+        since, done, where = run.answered()
         missing = sorted(members - done)
         if not missing or now <= since + settings.step_seconds:
             return
         if done and len(members) - len(missing) >= settings.minimum_roster:
             self._drop(run, missing, f"{where}: no answer within {settings.step_seconds} s")
-        elif not run.paused_since:
-            run.paused_since, run.waiting_for = now, tuple(missing)
-            self._log(run, "", f"paused at {where}: no answer within {settings.step_seconds} s: {', '.join(missing)}")
-            # The log is no progress: the deadline stays where it was.
-            run.updated_at = since
-        elif now > run.paused_since + settings.pause_seconds:
-            self._abort(
-                run,
-                f"{where}: no answer within {settings.step_seconds} s, nor in {settings.pause_seconds} s of waiting: "
-                f"{', '.join(missing)}",
-            )
+            return
+        named = ", ".join(missing)
+        if run.paused_since and now <= run.paused_since + settings.pause_seconds:
+            return
+        with self._change(run) as change:
+            if run.paused_since:
+                change.abort(
+                    f"{where}: no answer within {settings.step_seconds} s, nor in {settings.pause_seconds} s of "
+                    f"waiting: {named}"
+                )
+            else:
+                change.run.paused_since, change.run.waiting_for = now, tuple(missing)
+                change.log("", f"paused at {where}: no answer within {settings.step_seconds} s: {named}")
+                # The log is no progress: the deadline stays where it was.
+                change.run.updated_at = since
 
     def _drop(self, run: Run, banks: list[str], why: str) -> None:
-        run.dropped |= set(banks)
-        run.attempt += 1
         step = run.open_step
-        if step is not None:
-            # What the dropped banks gave to this unit must leave it: the survivors repeat it from its beginning.
-            run.void_unit, run.void_before = Step.parse(step.header.step).unit_text, run.attempt
-        known = self._known_steps(run) if step is not None else ()
-        voided = [name for name in known if Step.parse(name).unit_text == run.void_unit]
-        for bank in run.joined:
-            run.reports.pop((bank, run.phase), None)
-        self._store.drop(run_row(run), banks, self._now())
-        self._store.forget_reports(run.run_id, run.phase.value)
-        for name in voided:
-            found = run.steps.pop(name, None)
-            if found is not None:
-                found.cancel()
-        self._sums.forget(run.run_id, voided, erase=True)
-        run.paused_since, run.waiting_for = 0.0, ()
-        self._log(run, "", f"attempt {run.attempt} without {', '.join(banks)}: {why}")
+        with self._change(run) as change:
+            draft = change.run
+            draft.dropped |= set(banks)
+            draft.attempt += 1
+            if step is not None:
+                # What the dropped banks gave to this unit must leave it: the survivors repeat it from its beginning.
+                draft.void_unit, draft.void_before = Step.parse(step.header.step).unit_text, draft.attempt
+            known = self._known_steps(run) if step is not None else ()
+            voided = [name for name in known if Step.parse(name).unit_text == draft.void_unit]
+            for bank in run.joined:
+                draft.reports.pop((bank, run.phase), None)
+            change.writes.dropped = (banks, change.now)
+            change.writes.forgotten.append(run.phase.value)
+            void = [found for found in (draft.steps.pop(name, None) for name in voided) if found is not None]
+            change.after += [found.cancel for found in void]
+            change.after.append(lambda: self._sums.forget(run.run_id, voided, erase=True))
+            change.resumed()
+            change.log("", f"attempt {draft.attempt} without {', '.join(banks)}: {why}")
 
     # -- inside -----------------------------------------------------------------------------------------------
 
@@ -441,26 +497,30 @@ class Coordinator:
         run.steps[name] = step
         return step
 
-    def _settle(self, run: Run, phase: Phase) -> None:
+    def _settle(self, change: Change, phase: Phase) -> None:
         """Move on when every member has reported a phase alike."""
+        run = change.run
         given = [r for (bank, p), r in run.reports.items() if p is phase and bank not in run.dropped]
         if len({r.digest for r in given}) > 1:
-            self._abort(run, f"the banks disagree on the result of {phase}")
+            change.abort(f"the banks disagree on the result of {phase}")
         elif len(given) == len(run.members):
-            self._agreed(run, phase, given[0])
+            self._agreed(change, phase, given[0])
 
-    def _agreed(self, run: Run, phase: Phase, report: PhaseReport) -> None:
+    def _agreed(self, change: Change, phase: Phase, report: PhaseReport) -> None:
+        run = change.run
         if phase is Phase.TRAINING:
             run.model_sha256 = report.digest
             run.rounds_done = run.settings.rounds
         if phase is Phase.EVALUATING:
             run.metrics_json = report.metrics_json
         if phase is Phase.VOTING and report.digest != run.model_sha256:
-            self._abort(run, "the banks voted on another model than the one they trained")
+            change.abort("the banks voted on another model than the one they trained")
             return
-        self._move(run, RunEventKind.PHASE_AGREED)
+        change.move(RunEventKind.PHASE_AGREED)
 
     def _run(self, run_id: str) -> Run:
+        if run_id in self._unsure:
+            self._read_again(run_id)
         try:
             return self._runs[run_id]
         except KeyError:
@@ -478,58 +538,62 @@ class Coordinator:
             raise RunAborted(f"run {run_id} went on without bank {bank}: it did not answer in time")
         return run
 
-    def _move(self, run: Run, event: RunEventKind) -> None:
-        run.phase = next_phase(run.phase, event)
-        run.paused_since, run.waiting_for = 0.0, ()
-        self._log(run, "", f"now {run.phase}")
-        if run.phase in TERMINAL:
-            for step in run.steps.values():
+    @contextlib.contextmanager
+    def _change(self, run: Run) -> Iterator[Change]:
+        """A draft of a run to work on; at the end it is stored, then takes the run's place, then is acted on.
+
+        Raises:
+            NodeNotReady: the store failed; the run is what it was.
+        """
+        change = Change(run=run.draft(), now=self._now())
+        yield change
+        after = change.run
+        try:
+            self._store.write(run.run_id, change.finished())
+        except NodeNotReady:
+            self._unsure.add(run.run_id)
+            raise
+        self._runs[run.run_id] = after
+        for act in change.after:
+            act()
+        if after.phase in TERMINAL and run.phase not in TERMINAL:
+            for step in after.steps.values():
                 step.cancel()
-            run.steps.clear()
+            after.steps.clear()
             self._sums.forget_run(run.run_id)
 
-    def _abort(self, run: Run, reason: str) -> None:
-        if run.phase in TERMINAL:
-            return
-        run.reason = reason
-        self._move(run, RunEventKind.ABORT)
-        self._log(run, "", f"aborted: {reason}")
+    def _read_again(self, run_id: str) -> None:
+        """Take a run as the store has it: when a write fails at the last moment, it may have been done or not.
 
-    def _keep(self, run: Run, bank: str, kind: str, message: bytes) -> None:
-        self._store.save(KeyRow(run_id=run.run_id, bank=bank, kind=kind, message=message))
-
-    def _log(self, run: Run, bank: str, text: str) -> None:
-        entry = RunEvent(seq=len(run.events), at=self._now(), bank=bank, text=text)
-        self._touch(run)
-        if len(run.events) < MAX_EVENTS_KEPT:
-            run.events.append(entry)
-            self._store.save(EventRow(run_id=run.run_id, seq=entry.seq, at=entry.at, bank=bank, text=text))
+        Raises:
+            NodeNotReady: the store can't be read either.
+        """
+        row = self._store.run(run_id)
+        held = self._runs.get(run_id)
+        if row is None:
+            self._runs.pop(run_id, None)
+        else:
+            found = load_run(self._store, row, self._now())
+            if held is not None and (held.phase, held.attempt) == (found.phase, found.attempt):
+                # Nothing moved: its uploads and deadlines, which memory alone has, stay too.
+                found.steps, found.updated_at, found.saved_at = held.steps, held.updated_at, held.saved_at
+                found.paused_since, found.waiting_for = held.paused_since, held.waiting_for
+                found.step, found.bytes_received = held.step, held.bytes_received
+                found.rounds_done = max(held.rounds_done, found.rounds_done)
+            elif held is not None:
+                for step in held.steps.values():
+                    step.cancel()
+            self._runs[run_id] = found
+        self._unsure.discard(run_id)
 
     def _progressed(self, run: Run) -> None:
-        """Note a step's progress; written at most once a second, since a write costs as much as a small step."""
+        """Note a step's progress; written at most once a second, since a write costs as much as a small step.
+
+        It is counters only: a store that can't take them now has them with the next change.
+        """
         run.paused_since, run.waiting_for = 0.0, ()
         run.updated_at = self._now()
         if run.updated_at - run.saved_at >= 1.0:
-            self._touch(run)
-
-    def _touch(self, run: Run) -> None:
-        run.updated_at = run.saved_at = self._now()
-        self._store.save(run_row(run))
-
-
-def _answered(run: Run) -> tuple[float, set[str], str]:
-    """Since when the run waits, which members have done their part, and where it is."""
-    step = run.open_step
-    if step is not None:
-        return step.opened_at, set(step.finished), f"step {step.header.step}"
-    members, done = set(run.members), run.reported(run.phase)
-    if run.phase is Phase.KEYING and not done:
-        done = set(run.announcements) & members
-        if done == members:
-            done = members - {min(members)} if run.bundle is None else set()
-    return run.updated_at, done, str(run.phase)
-
-
-def metrics_of(view: RunView) -> dict[str, object]:
-    """The published metrics of a run, empty before EVALUATING has ended."""
-    return dict(json.loads(view.metrics_json)) if view.metrics_json else {}
+            run.saved_at = run.updated_at
+            with contextlib.suppress(NodeNotReady):
+                self._store.save(run_row(run))

@@ -1,6 +1,7 @@
 """One run in the aggregator's memory, and how it is read from and written to the store. It decides nothing."""
 
-from dataclasses import dataclass, field
+import json
+from dataclasses import dataclass, field, replace
 
 from aggregator.aggregation.ciphertext_sum import PublicContext
 from aggregator.persistence.store import RunRow, Store, settings_from_json, settings_to_json
@@ -10,12 +11,12 @@ from protocol.codec import announcement_from_pb, bundle_from_pb, report_from_pb
 from protocol.messages import KeyAnnouncement, KeyBundle, PhaseReport, RunEvent, RunSettings, RunView
 from protocol.run_state import TERMINAL, Phase
 
-__all__ = ["Run", "load_run", "run_row"]
+__all__ = ["Run", "load_run", "mapping_of", "metrics_of", "run_row"]
 
 
 @dataclass(slots=True, kw_only=True)
 class Run:
-    """One run; `Coordinator` writes every change through to the store."""
+    """One run, never ahead of the store; only counters of a step's progress may be, by a second."""
 
     run_id: str
     settings: RunSettings
@@ -32,7 +33,7 @@ class Run:
     joined: list[str] = field(default_factory=list)
     #: Banks that did not answer in time: still in `joined`, no longer members.
     dropped: set[str] = field(default_factory=set)
-    #: Banks that said they do not join. In memory only: after a restart the time to join decides.
+    #: Banks that said they do not join.
     declined: set[str] = field(default_factory=set)
     attempt: int = 0
     void_unit: str = ""
@@ -45,6 +46,19 @@ class Run:
     context: PublicContext | None = None
     steps: dict[str, StepSum] = field(default_factory=dict)
     events: list[RunEvent] = field(default_factory=list)
+
+    def draft(self) -> "Run":
+        """A copy to be changed: this one stays as it is until the store holds the change."""
+        return replace(
+            self,
+            joined=list(self.joined),
+            dropped=set(self.dropped),
+            declined=set(self.declined),
+            reports=dict(self.reports),
+            announcements=dict(self.announcements),
+            steps=dict(self.steps),
+            events=list(self.events),
+        )
 
     @property
     def members(self) -> list[str]:
@@ -59,6 +73,18 @@ class Run:
     def reported(self, phase: Phase) -> set[str]:
         """The members that have ended a phase."""
         return {bank for bank, given in self.reports if given is phase and bank not in self.dropped}
+
+    def answered(self) -> tuple[float, set[str], str]:
+        """Since when the run waits, which members have done their part, and where it is."""
+        step = self.open_step
+        if step is not None:
+            return step.opened_at, set(step.finished), f"step {step.header.step}"
+        members, done = set(self.members), self.reported(self.phase)
+        if self.phase is Phase.KEYING and not done:
+            done = set(self.announcements) & members
+            if done == members:
+                done = members - {min(members)} if self.bundle is None else set()
+        return self.updated_at, done, str(self.phase)
 
     def view(self, events_after: int = -1) -> RunView:
         """A frozen picture of the run, with the events after a sequence number."""
@@ -101,6 +127,7 @@ def load_run(store: Store, row: RunRow, now: float) -> Run:
         bytes_received=row.bytes_received,
         joined=[m.bank for m in members],
         dropped={m.bank for m in members if m.dropped_at},
+        declined=store.declines(row.run_id),
         attempt=row.attempt,
         void_unit=row.void_unit,
         void_before=row.void_before,
@@ -139,3 +166,17 @@ def run_row(run: Run) -> RunRow:
         void_unit=run.void_unit,
         void_before=run.void_before,
     )
+
+
+def metrics_of(view: RunView) -> dict[str, object]:
+    """The published metrics of a run, empty before EVALUATING has ended, or where the banks published no mapping."""
+    return mapping_of(view.metrics_json)
+
+
+def mapping_of(text: str) -> dict[str, object]:
+    """A JSON document that others wrote, as far as it is a mapping; else an empty one."""
+    try:
+        found = json.loads(text) if text else {}
+    except (ValueError, RecursionError):
+        return {}
+    return dict(found) if isinstance(found, dict) else {}

@@ -120,12 +120,16 @@ class StepSum:
         """How many chunks of a bank have not come."""
         return 0 if self.complete else sum(bank not in chunk.banks for chunk in self._chunks)
 
-    def finish(self, header: StepHeader) -> FinishedSum | None:
-        """Note that a bank has sent all, and its statement; gives the sum to the call that completed the roster."""
+    def finish(self, header: StepHeader) -> None:
+        """Note that a bank has sent all, and its statement."""
         statement = Statement(bank=header.bank, state=header.state, signature=header.signature)
         with self._lock:
             self.finished.add(header.bank)
             self._statements.setdefault(header.bank, statement)
+
+    def seal(self) -> FinishedSum | None:
+        """The sum, once the roster is complete; to one call only, until `unseal`."""
+        with self._lock:
             if self.complete or self._over.is_set() or self._sealed or self.finished != self.roster:
                 return None
             self._sealed = True
@@ -142,7 +146,7 @@ class StepSum:
         self._end()
 
     def unseal(self) -> None:
-        """The answer could not be kept: the next bank that finishes tries again."""
+        """The answer could not be kept: `seal` may be tried again."""
         with self._lock:
             self._sealed = False
 

@@ -12,7 +12,7 @@ from tests.conftest import BANKS, FINGERPRINT, Node
 
 
 def test_the_page_shows_runs_phases_banks_and_history(node: Node) -> None:
-    web = TestClient(build_console(node.server.coordinator))
+    web = TestClient(build_console(node.server.coordinator), base_url="http://127.0.0.1:7480")
     assert "No run yet" in web.get("/").text
     run_id = node.open(title="<b>quarterly</b>")
     node.session(BANKS[0], run_id).join(FINGERPRINT)
@@ -23,6 +23,28 @@ def test_the_page_shows_runs_phases_banks_and_history(node: Node) -> None:
     body = web.get(f"/api/runs/{run_id}").json()
     assert body["phase"] == "ENROLLING" and body["joined"] == [BANKS[0]]
     assert web.get("/runs/nope").status_code == 404 and web.get("/health").json() == {"status": "ok"}
+
+
+def test_the_page_answers_to_its_own_names_only(node: Node) -> None:
+    """A page of elsewhere whose name points here (DNS rebinding) can't have its visitor's browser read the runs."""
+    app = build_console(node.server.coordinator, hosts=("localhost", "node.example.org"))
+    paths = ["/", "/api/runs", "/health"]
+    for path in paths:
+        assert TestClient(app, base_url="http://node.example.org:7480").get(path).status_code == 200
+        assert TestClient(app, base_url="http://evil.example.com:7480").get(path).status_code == 400
+
+
+@pytest.mark.parametrize("text", ["[1, 2]", "33", "null", '"xx"', "{broken", "[" * 5000])
+def test_parameters_and_metrics_that_are_no_mapping_do_not_break_the_page(node: Node, text: str) -> None:
+    """Banks and operators of other versions write them; the page shows what it can."""
+    from dataclasses import replace
+
+    run_id = node.open()
+    coordinator = node.server.coordinator
+    run = coordinator._runs[run_id]
+    run.settings, run.metrics_json = replace(run.settings, parameters_json=text), text
+    web = TestClient(build_console(coordinator), base_url="http://localhost")
+    assert web.get(f"/runs/{run_id}").status_code == 200 and web.get("/").status_code == 200
 
 
 def test_the_page_can_change_nothing(node: Node) -> None:

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from aggregator.persistence.sum_files import FinishedSum, SumFiles
-from protocol.errors import LocalError
 from protocol.messages import Statement, SumHead
 
 
@@ -85,15 +84,17 @@ def test_of_a_step_that_was_repeated_the_newest_attempt_counts(tmp_path: Path) -
         assert SumFiles(tmp_path / name).load("run-1", "train/0/0") == _finished(attempt=1)
 
 
-def test_a_disk_that_refuses_is_an_error_that_names_run_and_step(tmp_path: Path) -> None:
+def test_a_sum_that_the_disk_refuses_is_no_answer(tmp_path: Path) -> None:
     files = SumFiles(tmp_path)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
     try:
-        with pytest.raises(LocalError, match=r"run run-1, step train/0/0: the sum can't be kept: File too large"):
+        assert not files.writable()
+        with pytest.raises(OSError, match="File too large"):
             files.save("run-1", "train/0/0", _finished())
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert files.writable()
     assert files.load("run-1", "train/0/0") is None
     assert SumFiles(tmp_path).load("run-1", "train/0/0") is None
     files.save("run-1", "train/0/0", _finished())
