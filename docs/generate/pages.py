@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from docs.generate import commands, errors, keys, metrics, samples, state_diagram, wire
+from docs.generate import commands, errors, keys, metrics, rooms, samples, state_diagram, wire
 from docs.generate.markdown import put_block, read_block, table
 
 __all__ = ["BLOCKS", "PAGES", "ROOT", "renewed", "stale", "write"]
@@ -134,6 +134,7 @@ PAGES["README.md"] = ("Reference", "Made from the code by `make docs`.", _index)
 
 #: Page of docs/ and block in it -> what makes it.
 BLOCKS: dict[tuple[str, str], Callable[[], str]] = {
+    ("docs/architecture.md", "rooms"): rooms.tables,
     ("docs/protocol.md", "state diagram"): state_diagram.diagram,
     ("docs/protocol.md", "caps"): wire.caps,
     ("docs/protocol.md", "calls and messages"): wire.messages,
