@@ -144,6 +144,7 @@ def train(config_path: Path | str, run_id: str, *, log: Log = logger.info) -> di
     from bank_node.shared_risk.rows import share_risk
     from bank_node.training.training_input import Beginning, TrainingInput
     from bank_node.training.tuning import train_or_tune, tuned_parameters
+    from bank_node.warm_up import warm_up
     from features import load_contract
     from protocol.process import prepared_process
 
@@ -161,6 +162,7 @@ def train(config_path: Path | str, run_id: str, *, log: Log = logger.info) -> di
         plan.check_features(contract.feature_names)
         held = hold()
         warm = released_model(config, plan.boosting.warm_start)
+        log(f"kernels are ready ({warm_up():.1f} s)")
         workers = ends.enter_context(dask_client(config.shards)) if config.shards else None
         session.join(contract.fingerprint, own_contract="" if contract == own else f"{own.name} {own.version}")
         note_trained_on(config, run_id, contract, plan.train_until, warm_start=plan.boosting.warm_start)

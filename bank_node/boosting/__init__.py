@@ -30,7 +30,6 @@ from bank_node.boosting.trees import (
     trees_from_bytes,
     trees_to_bytes,
 )
-from bank_node.boosting.warm_up import warm_up
 from bank_node.consortium import SecureSum
 
 __all__ = [
@@ -65,5 +64,4 @@ __all__ = [
     "stops",
     "add_trees",
     "logistic_losses",
-    "warm_up",
 ]

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from bank_node.boosting.binning import Cuts
-from bank_node.boosting.kernels import add_pair, kernel
 from bank_node.dtypes import Integers, Marks, RowNumbers, Words
+from bank_node.kernels import add_pair, kernel
 
 __all__ = ["SlotLayout", "build_histograms", "build_histograms_naive"]
 

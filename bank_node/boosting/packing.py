@@ -15,8 +15,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bank_node.boosting.kernels import kernel
 from bank_node.dtypes import Integers, Marks, RowNumbers, Words
+from bank_node.kernels import kernel
 from protocol.layout import PAYLOAD_SLOTS
 
 __all__ = [

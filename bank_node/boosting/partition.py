@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from bank_node.boosting.kernels import kernel
 from bank_node.dtypes import Integers, Marks, RowNumbers
+from bank_node.kernels import kernel
 
 __all__ = ["partition_rows", "partition_rows_naive"]
 

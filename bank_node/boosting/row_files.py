@@ -30,7 +30,7 @@ _DTYPES: dict[str, npt.DTypeLike] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class BankRows:
-    """Rows of one bank, mapped or in memory.
+    """Rows of one bank, mapped or in memory; read-only, so that kernels are compiled once for both.
 
     Attributes:
         columns: float32 (n, features), row-major, NaN for missing.
@@ -43,6 +43,14 @@ class BankRows:
     labels: Marks
     weights: Floats | None = None
     keys: Words | None = None
+
+    def __post_init__(self) -> None:
+        for name in _DTYPES:
+            array = getattr(self, name)
+            if array is not None and array.flags.writeable:
+                array = array.view()
+                array.flags.writeable = False
+                object.__setattr__(self, name, array)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

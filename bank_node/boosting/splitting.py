@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bank_node.boosting.kernels import kernel
 from bank_node.boosting.split_rules import Limits, SplitRules
 from bank_node.dtypes import Floats, Integers, Marks, Signs
+from bank_node.kernels import kernel
 
 __all__ = [
     "SMALLEST_LOSS_CHANGE",

@@ -12,8 +12,8 @@ from bank_node.boosting.archive import pack_arrays, unpack_arrays
 from bank_node.boosting.binning import BinnedRows
 from bank_node.boosting.errors import BoostingError, RowError
 from bank_node.boosting.gradients import base_margin
-from bank_node.boosting.kernels import kernel
 from bank_node.dtypes import Floats, Indices, Integers, Marks
+from bank_node.kernels import kernel
 
 __all__ = [
     "Tree",

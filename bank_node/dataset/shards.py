@@ -12,6 +12,7 @@ from typing import Any
 from bank_node.boosting.dask_rows import DaskShards
 from bank_node.boosting.row_files import RowFiles
 from bank_node.config import ShardsConfig
+from bank_node.warm_up import warm_up
 from protocol.channel import read_secret_file
 from protocol.errors import ConfigError
 
@@ -44,7 +45,7 @@ def shards_on(client: Any, config: ShardsConfig, files: RowFiles) -> Iterator[Da
 
 @contextmanager
 def dask_client(config: ShardsConfig) -> Iterator[Any]:
-    """A `distributed.Client` of the workers.
+    """A `distributed.Client` of the workers, which have their kernels ready.
 
     Raises:
         ConfigError: Dask is not installed, its scheduler can't be reached, or a certificate or key can't be used.
@@ -74,6 +75,7 @@ def dask_client(config: ShardsConfig) -> Iterator[Any]:
                 ) as cluster,
                 Client(cluster, security=security) as client,
             ):
+                client.run(warm_up)
                 yield client
             return
         security = Security()
@@ -93,4 +95,5 @@ def dask_client(config: ShardsConfig) -> Iterator[Any]:
         except (OSError, TimeoutError) as error:
             raise ConfigError(f"the Dask scheduler {config.scheduler} can't be reached") from error
         with client:
+            client.run(warm_up)
             yield client

@@ -1,8 +1,8 @@
 """Inner products mod t, for the MACs of a secure sum. It knows no keys and no runs."""
 
-import numba
 import numpy as np
 
+from bank_node.kernels import kernel
 from protocol.field import MODULUS, FieldVector
 
 __all__ = ["LONGEST_ROW", "inner_products", "inner_products_naive"]
@@ -13,7 +13,7 @@ LONGEST_ROW = 1 << 20
 _HALF_BITS = 29
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator, unused-ignore]
+@kernel
 def _products(a: FieldVector, b: FieldVector, out: FieldVector) -> None:
     # out[row] = (low, middle, high) products of the halves, each as the sums of its lower and upper 32 bits.
     mask, bits = np.uint64((1 << 29) - 1), np.uint64(29)

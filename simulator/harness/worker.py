@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bank_node.boosting import BoostingParameters, warm_up
+from bank_node.boosting import BoostingParameters
 from bank_node.boosting.dask_rows import DaskShards
 from bank_node.boosting.row_files import BankRows, write_rows
 from bank_node.config import AggregatorAddress, ShardsConfig
@@ -27,6 +27,7 @@ from bank_node.training.training_input import TrainingInput
 from bank_node.training.tuning import OnScore, train_or_tune
 from bank_node.transport.client import BankClient
 from bank_node.transport.identity import Identity
+from bank_node.warm_up import warm_up
 from protocol.channel import TlsFiles
 from protocol.errors import LocalError
 from protocol.process import prepared_process

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from bank_node import pipeline
+from bank_node import pipeline, warm_up
 from bank_node.boosting import read_booster, row_keys
 from bank_node.boosting.row_files import BankRows
 from bank_node.config import ShardsConfig, load_config
@@ -120,6 +120,30 @@ def pooled(configs: dict[str, Path], plan: RunPlan, warm: bytes, folder: Path) -
     )
     results, _ = federate(table, plan.boosting, folder, mode="plain", alert_budget=0.01, warm=warm)
     return str(results["one"]["model_sha256"])
+
+
+def test_a_bank_has_its_kernels_ready_before_it_joins(
+    node: Node, configs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once it has joined, the others wait for its compiler."""
+    plan = RunPlan(params=SMALL, train_until=DATES["validate_from"])
+    run = node.open(contract_fingerprint=CONTRACT.fingerprint, parameters_json=plan.to_json())
+    ready = warm_up.warm_up
+    said: list[str] = []
+
+    def watched() -> float:
+        said.append("ready")
+        return ready()
+
+    def joining(self: RunSession, *arguments: Any, **named: Any) -> None:
+        said.append("joins")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(warm_up, "warm_up", watched)
+    monkeypatch.setattr(RunSession, "join", joining)
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.train(configs[BANKS[0]], run, log=said.append)
+    assert said.index("ready") < said.index("joins") and any(line.startswith("kernels are ready") for line in said)
 
 
 @pytest.mark.slow
