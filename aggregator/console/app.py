@@ -17,7 +17,7 @@ from protocol.errors import SubmissionRefused
 from protocol.messages import RunView
 from protocol.run_state import Phase
 
-__all__ = ["RunPage", "RunsPage", "build_console"]
+__all__ = ["RunPage", "RunsPage", "build_console", "page_templates"]
 
 _PHASES = [p.value for p in Phase if p is not Phase.ABORTED]
 
@@ -44,6 +44,19 @@ def _clock(at: float) -> str:
     return dt.datetime.fromtimestamp(at, dt.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
+def page_templates() -> jinja2.Environment:
+    """The pages' templates: everything is escaped, and a name that the page's context lacks is an error."""
+    templates = jinja2.Environment(
+        loader=jinja2.FunctionLoader(
+            lambda n: resources.files("aggregator.console").joinpath("templates", n).read_text()
+        ),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    templates.filters["clock"] = _clock
+    return templates
+
+
 def build_console(
     coordinator: Coordinator, trouble: Callable[[], str] = str, hosts: Sequence[str] = LOCAL_HOSTS
 ) -> FastAPI:
@@ -57,14 +70,7 @@ def build_console(
     """
     app = FastAPI(title="Crossbank consortium node", docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
-    templates = jinja2.Environment(
-        loader=jinja2.FunctionLoader(
-            lambda n: resources.files("aggregator.console").joinpath("templates", n).read_text()
-        ),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    templates.filters["clock"] = _clock
+    templates = page_templates()
 
     def find(run_id: str) -> RunView:
         try:

@@ -69,7 +69,10 @@ def make_alerts(booster: xgboost.Booster, rows: pd.DataFrame, scores: np.ndarray
     alerts = chosen[["row_id", "event_time"]].reset_index(drop=True)
     alerts["score"] = scores[top]
     for place in range(REASONS):
-        column = order[:, place] if place < order.shape[1] else np.zeros(count, dtype=np.int64)
+        if place >= len(names):
+            alerts[f"reason_{place + 1}"] = ""
+            continue
+        column = order[:, place]
         value = shap[np.arange(count), column]
         alerts[f"reason_{place + 1}"] = [
             f"{names[c]} {v:+.2f}" if v > 0 else "" for c, v in zip(column, value, strict=True)
