@@ -8,7 +8,7 @@ from aggregator.aggregation.adding import default_processes
 from protocol.documents import read_mapping
 from protocol.errors import ConfigError
 
-__all__ = ["AggregatorConfig", "OperatorConfig", "load_config", "load_operator_config"]
+__all__ = ["LOCAL_HOSTS", "AggregatorConfig", "OperatorConfig", "explain", "load_config", "load_operator_config"]
 
 
 #: How a browser on the node's own machine reaches the page.

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
+    "FIELD_BITS",
     "Facts",
+    "Tokens",
     "cells_of",
     "day_number",
     "day_tables",

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from protocol.errors import FieldOverflow
 
-__all__ = ["HALF", "MODULUS", "add", "decode_signed", "encode_signed", "subtract"]
+__all__ = ["HALF", "MODULUS", "FieldVector", "add", "decode_signed", "encode_signed", "subtract"]
 
 #: The field's prime: largest below 2**58 that is 1 mod 8192.
 MODULUS: Final = 288230376151130113

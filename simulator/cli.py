@@ -12,7 +12,7 @@ from rich.table import Table
 from protocol.errors import CrossbankError
 from protocol.version import add_version
 
-__all__ = ["app", "main"]
+__all__ = ["app", "main", "show_report"]
 
 app = typer.Typer(
     help="A whole consortium on this machine, for trying and measuring.",

@@ -14,7 +14,7 @@ from bank_node.consortium import SecureSum
 from bank_node.dtypes import Integers
 from protocol.steps import Step
 
-__all__ = ["SCORE_CELLS", "RankingMetrics", "metrics_from_counts", "rank_metrics", "secure_metrics"]
+__all__ = ["SCORE_CELLS", "RankingMetrics", "metrics_from_counts", "rank_metrics", "score_histogram", "secure_metrics"]
 
 #: Cells of the score histogram; margins from -12 to 12 are told apart by 0.006, two cells catch the rest.
 SCORE_CELLS = 4096

@@ -27,7 +27,7 @@ from protocol.errors import LocalError, ProtocolViolation
 from protocol.layout import PAYLOAD_SLOTS
 from protocol.steps import Point, Step
 
-__all__ = ["Exchanged", "Period", "exchange"]
+__all__ = ["Exchanged", "Period", "agreed_key", "exchange", "key_id", "own_days", "relayed_tables"]
 
 logger = logging.getLogger(__name__)
 

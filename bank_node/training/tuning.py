@@ -27,7 +27,7 @@ from protocol.halving import sets_at_rungs
 from protocol.run_state import Phase
 from protocol.steps import Point, Step
 
-__all__ = ["STATE", "TuningResult", "train_or_tune", "tune_model", "tuned_parameters"]
+__all__ = ["STATE", "OnScore", "TuningResult", "train_or_tune", "tune_model", "tuned_parameters"]
 
 #: A run's scores so far, and at its end the result, in its folder.
 STATE = "tuning.json"

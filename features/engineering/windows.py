@@ -24,7 +24,17 @@ from features.sources.dialects import MICROSECONDS_PER_SECOND, Frames
 if TYPE_CHECKING:
     import ibis.expr.types as ir
 
-__all__ = ["SCOPES", "SPANS", "Aggregate", "Earlier", "Measure", "Scope", "summarised", "with_aggregates"]
+__all__ = [
+    "LONGEST_SPAN_US",
+    "SCOPES",
+    "SPANS",
+    "Aggregate",
+    "Earlier",
+    "Measure",
+    "Scope",
+    "summarised",
+    "with_aggregates",
+]
 
 _HOUR = 3600 * MICROSECONDS_PER_SECOND
 

@@ -31,7 +31,7 @@ from features.errors import SourceError
 if TYPE_CHECKING:
     import pyarrow
 
-__all__ = ["FeatureStore", "content_digest", "digest_of"]
+__all__ = ["FeatureStore", "Step", "content_digest", "digest_of"]
 
 _MARK = b"crossbank"
 

@@ -18,7 +18,7 @@ from features import extract_features, load_contract, time_split
 from simulator.generator import GeneratorSettings, generate
 from simulator.generator.settings import GeneratedConsortium
 
-__all__ = ["Comparison", "compare"]
+__all__ = ["Comparison", "compare", "main"]
 
 _TREES = 60
 _PARAMETERS = {

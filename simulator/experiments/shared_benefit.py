@@ -28,7 +28,19 @@ from protocol.errors import ConfigError
 from simulator.generator import GeneratorSettings, generate
 from simulator.harness.measuring import provenance
 
-__all__ = ["FEATURES", "Figures", "compare", "consortium_features", "plant_merchants"]
+__all__ = [
+    "FEATURES",
+    "Figures",
+    "bank_facts",
+    "compare",
+    "consortium_features",
+    "generated",
+    "main",
+    "plant_merchants",
+    "planted",
+    "read_events",
+    "with_own_reports",
+]
 
 FEATURES = (*COUNTERPARTY_FEATURES, *ACCOUNT_FEATURES)
 """What is compared; neither data set tells devices."""

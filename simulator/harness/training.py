@@ -44,7 +44,16 @@ from simulator.harness.tables import SimulatedTable
 from simulator.harness.worker import BankJob, PlainSums, load_job, run_bank, run_job, save_job
 from simulator.ports import LOOPBACK, free_port
 
-__all__ = ["check_data", "federate", "federate_saved", "load_params", "load_warm", "the_model", "train_consortium"]
+__all__ = [
+    "check_data",
+    "federate",
+    "federate_saved",
+    "load_params",
+    "load_warm",
+    "put_level",
+    "the_model",
+    "train_consortium",
+]
 
 Progress = Callable[[RunView], None]
 

@@ -34,7 +34,7 @@ from protocol.process import prepared_process
 from protocol.run_state import Phase
 from simulator.harness.measuring import peak_bytes
 
-__all__ = ["BankJob", "PlainConsortium", "PlainSums", "load_job", "run_bank", "run_job", "save_job"]
+__all__ = ["BankJob", "PlainConsortium", "PlainSums", "load_job", "main", "run_bank", "run_job", "save_job"]
 
 
 _ARRAYS = ("columns", "labels", "weights", "keys")
