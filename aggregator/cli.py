@@ -50,11 +50,19 @@ def serve(config: Annotated[Path, typer.Option(help="The node's YAML file; see d
 
 @app.command("open-run")
 def open_run(
-    config: OperatorConfigOption,
-    bank: Annotated[list[str], typer.Option(help="An invited bank's id; repeat it.")],
-    contract_fingerprint: Annotated[str, typer.Option(help="From `bank-node contract`.")],
+    config: Annotated[
+        Path,
+        typer.Option(
+            help="Operator's YAML file. Its section `run`, which the DAG takes too, says what the run is like; options "
+            "replace its keys."
+        ),
+    ],
+    bank: Annotated[list[str] | None, typer.Option(help="An invited bank's id; repeat it.")] = None,
+    contract_fingerprint: Annotated[str | None, typer.Option(help="From `bank-node contract`.")] = None,
     params: Annotated[Path | None, typer.Option(help="Training parameters, YAML, XGBoost's names.")] = None,
-    rounds: Annotated[int, typer.Option(help="Boosting rounds (trees); overrides the parameters.")] = 50,
+    rounds: Annotated[
+        int | None, typer.Option(help="Trees, in place of the parameters' n_estimators (100 where they have none).")
+    ] = None,
     train_until: Annotated[
         str | None, typer.Option(help="ISO date: train on rows before it, evaluate after it plus the label delay.")
     ] = None,
@@ -65,9 +73,13 @@ def open_run(
             "early_stopping_rounds."
         ),
     ] = None,
+    data_until: Annotated[
+        str | None, typer.Option(help="ISO date up to which banks should have payments; else no freshness is judged.")
+    ] = None,
     weight_column: Annotated[
-        str, typer.Option(help="What rows weigh: a feature of the contract, or a column of each bank's row_weights.")
-    ] = "",
+        str | None,
+        typer.Option(help="What rows weigh: a feature of the contract, or a column of each bank's row_weights."),
+    ] = None,
     tune: Annotated[
         Path | None,
         typer.Option(
@@ -75,16 +87,24 @@ def open_run(
             "--validate-from; the run has as many rounds as the search grows trees."
         ),
     ] = None,
-    alert_budget: Annotated[float, typer.Option(help="Share of rows an analyst can look at.")] = 0.005,
-    title: Annotated[str, typer.Option(help="What the run is called on the page and in lists.")] = "consortium run",
-    enrol_seconds: Annotated[int, typer.Option(help="How long the banks may take to join.")] = 3600,
+    alert_budget: Annotated[
+        float | None, typer.Option(help="Share of rows an analyst can look at (default 0.005).")
+    ] = None,
+    title: Annotated[str | None, typer.Option(help="What the run is called on the page and in lists.")] = None,
+    enrol_seconds: Annotated[
+        int | None, typer.Option(help="How long the banks may take to join (default 3600).")
+    ] = None,
     step_seconds: Annotated[
-        int, typer.Option(help="A bank that does not answer a secure sum for so long is dropped.")
-    ] = 600,
+        int | None,
+        typer.Option(help="A bank that does not answer a secure sum for so long is dropped (default 600)."),
+    ] = None,
     pause_seconds: Annotated[
-        int, typer.Option(help="How long a run waits when fewer than the minimum answer, before it ends.")
-    ] = 3600,
-    minimum_roster: Annotated[int, typer.Option(help="Start, and go on, with at least so many banks.")] = 3,
+        int | None,
+        typer.Option(help="How long a run waits when fewer than the minimum answer, before it ends (default 3600)."),
+    ] = None,
+    minimum_roster: Annotated[
+        int | None, typer.Option(help="Start, and go on, with at least so many banks (default 3).")
+    ] = None,
     two_bank: Annotated[
         bool,
         typer.Option(
@@ -93,43 +113,39 @@ def open_run(
             "numbers from the total and has the other's histograms. Both banks must allow it in their configuration.",
         ),
     ] = False,
+    ca_folder: Annotated[
+        Path | None, typer.Option(help="The CA's folder: refuse banks that it has certified no key of, in force.")
+    ] = None,
 ) -> None:
     """Open a run and print its id."""
-    from protocol.documents import read_mapping
-    from protocol.halving import tuning_rounds
-    from protocol.messages import RunSettings
+    from aggregator.config import load_run_section
+    from aggregator.operator.request import run_request
+    from aggregator.pki.ca import check_certified
 
-    parameters = read_mapping(params, "parameters") if params else {}
-    parameters["n_estimators"] = rounds
-    tuning = None
-    if tune is not None:
-        tuning = read_mapping(tune, "search")
-        try:
-            rounds = tuning_rounds(tuning, validate_from)
-        except ValueError as error:
-            raise ConfigError(f"search {tune}: {error}") from error
-    # What the banks read as their run plan.
-    plan = {
-        "params": parameters,
+    if two_bank and minimum_roster not in (None, 2):
+        raise ConfigError(f"--two-bank does not go with --minimum-roster {minimum_roster}")
+    options = {
+        "title": title,
+        "roster": bank or None,
+        "contract_fingerprint": contract_fingerprint,
         "train_until": train_until,
         "validate_from": validate_from,
+        "data_until": data_until,
         "weight_column": weight_column,
-        "tuning": tuning,
         "alert_budget": alert_budget,
+        "enrol_seconds": enrol_seconds,
+        "step_seconds": step_seconds,
+        "pause_seconds": pause_seconds,
+        "minimum_roster": 2 if two_bank else minimum_roster,
     }
-    settings = RunSettings(
-        title=title,
-        roster=tuple(bank),
-        contract_fingerprint=contract_fingerprint,
-        parameters_json=json.dumps(plan, sort_keys=True),
-        rounds=rounds,
-        enrol_seconds=enrol_seconds,
-        step_seconds=step_seconds,
-        pause_seconds=pause_seconds,
-        minimum_roster=2 if two_bank else minimum_roster,
-    )
+    request = run_request(load_run_section(config), options, params=params, tune=tune, rounds=rounds)
+    if ca_folder is not None:
+        check_certified(ca_folder, request.roster)
     with _client(config) as client:
-        typer.echo(client.open_run(settings))
+        run_id = client.open_run(request.settings)
+        for warning in client.get_run(run_id).warnings:
+            typer.echo(warning, err=True)
+    typer.echo(run_id)
 
 
 @app.command()

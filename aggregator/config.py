@@ -1,6 +1,7 @@
 """The aggregator's configuration file. It holds paths to secrets, never secrets; unknown keys are refused."""
 
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -8,7 +9,15 @@ from aggregator.aggregation.adding import default_processes
 from protocol.documents import read_mapping
 from protocol.errors import ConfigError
 
-__all__ = ["LOCAL_HOSTS", "AggregatorConfig", "OperatorConfig", "explain", "load_config", "load_operator_config"]
+__all__ = [
+    "LOCAL_HOSTS",
+    "AggregatorConfig",
+    "OperatorConfig",
+    "explain",
+    "load_config",
+    "load_operator_config",
+    "load_run_section",
+]
 
 
 #: How a browser on the node's own machine reaches the page.
@@ -99,8 +108,7 @@ def load_config(path: Path) -> AggregatorConfig:
 
 def load_operator_config(path: Path) -> OperatorConfig:
     """Read and check an operator's file; it may hold the keys under ``aggregator:`` or at the top."""
-    document = read_mapping(path, "configuration")
-    section = document.get("aggregator", document)
+    section = _sections(path)[0]
     try:
         config = OperatorConfig.model_validate(section)
     except ValidationError as error:
@@ -114,3 +122,27 @@ def load_operator_config(path: Path) -> OperatorConfig:
             "key_passphrase_file": config.key_passphrase_file and base / config.key_passphrase_file,
         }
     )
+
+
+def load_run_section(path: Path) -> dict[str, Any]:
+    """The section ``run`` of an operator's file: what its runs are like unless said otherwise; {} where it has none.
+
+    Raises:
+        ConfigError: it is no mapping; its keys are checked by `protocol.run_plan`.
+    """
+    return _sections(path)[1]
+
+
+def _sections(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """How to reach the aggregator, and what a run is like."""
+    document = read_mapping(path, "configuration")
+    run = document.pop("run", None)
+    reach = document.pop("aggregator", None)
+    if reach is not None and document:
+        raise ConfigError(
+            f"configuration {path}: unknown key {', '.join(map(str, document))}; known are aggregator, run"
+        )
+    for name, section in (("aggregator", reach), ("run", run)):
+        if not isinstance(section, dict | None):
+            raise ConfigError(f"configuration {path}: {name} must be a mapping")
+    return document if reach is None else reach, run or {}

@@ -19,9 +19,9 @@ import pandas as pd
 from bank_node.config import BankConfig, load_config
 from bank_node.consortium import Log
 from bank_node.files import one_at_a_time, write_atomic
-from bank_node.plan import RunPlan
 from protocol.errors import LocalError, QualityGateClosed
 from protocol.run_choice import run_for_bank
+from protocol.run_plan import announced_plan
 from protocol.run_state import Phase
 from protocol.steps import Point
 
@@ -122,7 +122,7 @@ def gate(config_path: Path | str, run_id: str, *, log: Log = logger.info) -> dic
     config = load_config(Path(config_path))
     contract = load_contract(config.contract)
     with _working_on(config, run_id, "gate", log) as session:
-        plan = RunPlan.from_json(session.view.settings.parameters_json)
+        plan = announced_plan(session.view.settings)
         report = assess(config, contract, plan.data_until)
         page = write_report(config, report)
         for finding in report.findings:
@@ -152,7 +152,7 @@ def train(config_path: Path | str, run_id: str, *, log: Log = logger.info) -> di
     own = load_contract(config.contract)
     with ExitStack() as ends:
         session = ends.enter_context(_working_on(config, run_id, "train", log))
-        plan = RunPlan.from_json(session.view.settings.parameters_json)
+        plan = announced_plan(session.view.settings)
         contract = contract_for_run(config, session.view.settings.contract_fingerprint, log)
 
         def hold() -> HeldRows:
@@ -227,7 +227,7 @@ def evaluate(config_path: Path | str, run_id: str, *, log: Log = logger.info) ->
     own_contract = load_contract(config.contract)
     with ExitStack() as ends:
         session = ends.enter_context(_working_on(config, run_id, "evaluate", log))
-        plan = RunPlan.from_json(session.view.settings.parameters_json)
+        plan = announced_plan(session.view.settings)
         contract = contract_for_run(config, session.view.settings.contract_fingerprint, log)
         held = ends.enter_context(held_rows(config, own_contract, contract, plan, run_id))
         model = _reload(config, run_id)
@@ -309,7 +309,7 @@ def register(config_path: Path | str, run_id: str, *, log: Log = logger.info) ->
             run_id=run_id,
             contract=f"{contract.name} {contract.version}",
             contract_fingerprint=contract.fingerprint,
-            trained_until=RunPlan.from_json(settings.parameters_json).train_until,
+            trained_until=announced_plan(settings).train_until,
             evidence=vote_evidence(config.run_dir(run_id)),
             now=dt.datetime.now(dt.UTC),
         )

@@ -9,7 +9,6 @@ from airflow.sdk import DAG, Param
 from dags import settings
 from dags.defaults import crossbank_dag
 from dags.provider.operators import CloseRunOperator, OpenRunOperator, WaitForPhase
-from dags.provider.run_settings import jsonable
 
 __all__ = ["make_consortium_dag"]
 
@@ -30,7 +29,7 @@ def make_consortium_dag(config_path: str, paused: bool | None) -> DAG:
         doc=_DOC,
         params={
             "settings": Param(
-                jsonable(settings.read_mapping(config_path).get("run") or {}),
+                settings.jsonable(settings.read_mapping(config_path).get("run") or {}),
                 type="object",
                 title="Settings of the run",
                 description="Replaces keys of the section `run` of the operator's config.",

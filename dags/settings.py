@@ -7,10 +7,12 @@ other bank's DAGs away: it is named apart, and `dags/bank_config_faults.py` make
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +28,7 @@ __all__ = [
     "bank_configs",
     "consortium_config",
     "daily_schedule",
+    "jsonable",
     "paused",
     "read_mapping",
 ]
@@ -148,3 +151,14 @@ def _document(path: str | Path) -> Any:
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}" if mark is not None else ""
         raise SettingsError(f"{path} is not valid YAML{where}.") from None
+
+
+def jsonable(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a mapping read from YAML with its dates as ISO 8601 text, tuples as lists."""
+    return dict(json.loads(json.dumps(dict(document), default=_as_text)))
+
+
+def _as_text(value: object) -> str:
+    if isinstance(value, date):
+        return value.isoformat()
+    raise SettingsError(f"The settings of a run can't hold a {type(value).__name__}.")

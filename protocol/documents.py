@@ -1,5 +1,7 @@
-"""Reads the YAML files that people write: configurations, parameters, searches. It knows none of their keys."""
+"""Reads the YAML files that people write: configurations, parameters, searches. It knows none of their keys itself."""
 
+import difflib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +9,7 @@ import yaml
 
 from protocol.errors import ConfigError
 
-__all__ = ["read_mapping"]
+__all__ = ["did_you_mean", "read_mapping"]
 
 
 def read_mapping(path: Path, what: str) -> dict[str, Any]:
@@ -31,3 +33,9 @@ def read_mapping(path: Path, what: str) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise ConfigError(f"{what} {path} must be a mapping")
     return document
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """``; did you mean NAME?`` for a name that is nearly a known one, else nothing."""
+    near = difflib.get_close_matches(name[:64], list(known), n=1, cutoff=0.7)
+    return f"; did you mean {near[0]}?" if near else ""

@@ -13,6 +13,7 @@ __all__ = [
     "FieldOverflow",
     "LocalError",
     "NodeNotReady",
+    "ParameterError",
     "PlanError",
     "ProtocolViolation",
     "QualityGateClosed",
@@ -58,6 +59,12 @@ class PlanError(LocalError):
 
 class NodeNotReady(LocalError):
     """The node can't keep what it would have to tell: its store fails. Nothing was changed; trying again is safe."""
+
+    passing = True
+
+
+class ParameterError(PlanError, ValueError):
+    """A training parameter is unknown or outside its range; correct the parameters, or the file they come from."""
 
 
 class FieldOverflow(LocalError):

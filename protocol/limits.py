@@ -19,6 +19,7 @@ __all__ = [
     "MAX_KEY_BYTES",
     "MAX_MESSAGE_BYTES",
     "MAX_OPEN_RUNS",
+    "MAX_ROUNDS",
     "MAX_SETTINGS_BYTES",
     "MAX_WAIT_SECONDS",
     "MIN_CIPHERTEXT_BYTES",
@@ -46,6 +47,8 @@ MAX_SETTINGS_BYTES: Final = 256 * 1024
 MAX_DETAIL_CHARS: Final = 2000
 #: Events kept for one run's view.
 MAX_EVENTS_KEPT: Final = 1000
+#: Boosting rounds of one run, all sets of a search together: at a second each, more than a day.
+MAX_ROUNDS: Final = 100_000
 #: Roster changes within one run; a roster has at most `MAX_BANKS` banks to lose.
 MAX_ATTEMPTS: Final = 128
 #: Runs not yet ended at one node: each may hold one step's accumulators in memory.

@@ -15,6 +15,7 @@ from protocol.limits import (
     MAX_DETAIL_CHARS,
     MAX_ID_CHARS,
     MAX_KEY_BYTES,
+    MAX_ROUNDS,
     MAX_SETTINGS_BYTES,
     MIN_CIPHERTEXT_BYTES,
 )
@@ -22,6 +23,7 @@ from protocol.run_state import Phase
 from protocol.steps import Step
 
 __all__ = [
+    "WARNING",
     "Chunk",
     "JoinRequest",
     "KeyAnnouncement",
@@ -38,6 +40,9 @@ __all__ = [
 ]
 
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*\Z")
+#: How an event begins that the operator should look at.
+WARNING: Final = "warning: "
+
 _HEX64: Final = re.compile(r"[0-9a-f]{64}\Z")
 
 
@@ -96,8 +101,8 @@ class RunSettings:
             check_id("bank id", bank)
         _check_digest("contract fingerprint", self.contract_fingerprint)
         _check_bytes("parameters document", self.parameters_json.encode(), MAX_SETTINGS_BYTES, 2)
-        if not 1 <= self.rounds <= 100_000:
-            raise ProtocolViolation("a run must have 1 to 100000 boosting rounds")
+        if not 1 <= self.rounds <= MAX_ROUNDS:
+            raise ProtocolViolation(f"a run must have 1 to {MAX_ROUNDS} boosting rounds")
         if not (1 <= self.enrol_seconds <= 30 * 86400 and 1 <= self.step_seconds <= 86400):
             raise ProtocolViolation("deadlines must be positive, at most 30 days to enrol and a day for a step")
         if not 1 <= self.pause_seconds <= 30 * 86400:
@@ -157,6 +162,11 @@ class RunView:
             raise ProtocolViolation(f"run {self.run_id}: attempt {self.attempt} is out of range")
         if self.phase not in Phase.__members__:
             raise ProtocolViolation(f"unknown phase {self.phase[:MAX_ID_CHARS]!r}")
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the node found odd about the run when it was opened."""
+        return tuple(event.text for event in self.events if event.text.startswith(WARNING))
 
     @property
     def roster(self) -> tuple[str, ...]:

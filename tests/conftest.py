@@ -15,12 +15,12 @@ from aggregator.config import AggregatorConfig
 from aggregator.operator.client import OperatorClient
 from aggregator.server import AggregatorServer
 from bank_node.config import AggregatorAddress
-from bank_node.plan import RunPlan
 from bank_node.secure_aggregation.session import RunSession
 from bank_node.transport.client import BankClient
 from bank_node.transport.identity import Identity
 from protocol.errors import RunAborted
 from protocol.messages import RunSettings
+from protocol.run_plan import RunPlan
 from simulator.harness.processes import bank_files, make_certificates, operator_files
 from simulator.ports import LOOPBACK, free_port
 
@@ -50,12 +50,14 @@ class Node:
             "roster": tuple(banks or BANKS),
             "contract_fingerprint": FINGERPRINT,
             "parameters_json": RunPlan(params={"n_estimators": 2}).to_json(),
-            "rounds": 2,
             "enrol_seconds": 60,
             "step_seconds": 60,
             "minimum_roster": min(3, len(banks or BANKS)),
         }
-        return RunSettings(**(fields | changes))
+        made = fields | changes
+        if "rounds" not in made:
+            made["rounds"] = RunPlan.from_json(made["parameters_json"]).rounds
+        return RunSettings(**made)
 
     def open(self, banks: list[str] | None = None, **changes: Any) -> str:
         with self.operator() as client:

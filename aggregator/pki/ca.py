@@ -11,6 +11,7 @@ import hashlib
 import ipaddress
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -21,12 +22,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from protocol.channel import read_private_key, read_secret_file
+from protocol.documents import did_you_mean
 from protocol.errors import ConfigError
 from protocol.messages import check_id
 
 __all__ = [
     "ROLES",
     "IssuedCertificate",
+    "check_certified",
     "create_ca",
     "issue_server_certificate",
     "issued_certificates",
@@ -167,6 +170,23 @@ def issued_certificates(folder: Path) -> list[IssuedCertificate]:
     if not path.exists():
         return []
     return [IssuedCertificate(**json.loads(line)) for line in path.read_text().splitlines()]
+
+
+def check_certified(folder: Path, banks: Sequence[str]) -> None:
+    """Check that each bank has a certificate of the CA's that is in force.
+
+    Raises:
+        ConfigError: names those that have none.
+    """
+    now = dt.datetime.now(dt.UTC)
+    certified = {
+        each.identity
+        for each in issued_certificates(folder)
+        if each.role == "bank" and not each.revoked and dt.datetime.fromisoformat(each.not_after) > now
+    }
+    missing = [f"{bank}{did_you_mean(bank, certified)}" for bank in banks if bank not in certified]
+    if missing:
+        raise ConfigError(f"{folder} has no certificate in force for {', '.join(missing)}")
 
 
 def _write_issued(folder: Path, certificates: list[IssuedCertificate]) -> None:

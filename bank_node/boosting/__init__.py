@@ -13,11 +13,10 @@ from bank_node.boosting.binning import (
     global_bins,
     grid_counts,
 )
-from bank_node.boosting.errors import BoostingError, ParameterError, RowError, SumError
+from bank_node.boosting.errors import BoostingError, RowError, SumError
 from bank_node.boosting.export import export_booster, export_booster_ubj
 from bank_node.boosting.gradients import estimate_base_score, logistic_losses, sigmoid
 from bank_node.boosting.grower import train_trees
-from bank_node.boosting.parameters import BoostingParameters
 from bank_node.boosting.reading import ReadModel, read_booster
 from bank_node.boosting.sampling import row_keys
 from bank_node.boosting.stopping import kept_trees, stops
@@ -31,6 +30,8 @@ from bank_node.boosting.trees import (
     trees_to_bytes,
 )
 from bank_node.consortium import SecureSum
+from protocol.errors import ParameterError
+from protocol.parameters import BoostingParameters
 
 __all__ = [
     "BinnedRows",

@@ -16,10 +16,10 @@ import numpy.typing as npt
 from bank_node.boosting.archive import pack_arrays, unpack_arrays
 from bank_node.boosting.errors import BoostingError, RowError, SumError
 from bank_node.boosting.gradients import WEIGHT_BITS, estimate_base_score
-from bank_node.boosting.parameters import MAX_BINS, BoostingParameters
 from bank_node.consortium import SecureSum
 from bank_node.dtypes import Doubles, Floats, Indices, Integers, Marks
 from bank_node.kernels import kernel
+from protocol.parameters import MAX_BINS, BoostingParameters
 from protocol.steps import Step
 
 __all__ = [

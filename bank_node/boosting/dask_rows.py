@@ -20,10 +20,10 @@ from bank_node.boosting.binning import Cuts, bin_counts, bin_rows
 from bank_node.boosting.errors import BoostingError
 from bank_node.boosting.local_rows import LocalRows, NodeSplits, TreePlan
 from bank_node.boosting.packing import Packing
-from bank_node.boosting.parameters import BoostingParameters
 from bank_node.boosting.row_files import RowFiles
 from bank_node.boosting.trees import Tree, predict_margin
 from bank_node.dtypes import Doubles, Floats, Integers
+from protocol.parameters import BoostingParameters
 
 __all__ = ["DaskRows", "DaskShards"]
 

@@ -1,20 +1,16 @@
 """The errors of the boosting engine; it handles none of them.
 
-All are the fault of our own side: wrong parameters, wrong rows, or a sum that cannot be a histogram of the
-agreed rows. Messages name parameters, columns, counts and steps, never values of a row.
+All are the fault of our own side: wrong rows, or a sum that cannot be a histogram of the
+agreed rows. Messages name columns, counts and steps, never values of a row.
 """
 
 from protocol.errors import LocalError
 
-__all__ = ["BoostingError", "ParameterError", "RowError", "SumError"]
+__all__ = ["BoostingError", "RowError", "SumError"]
 
 
 class BoostingError(LocalError):
     """Root of the boosting engine's errors."""
-
-
-class ParameterError(BoostingError, ValueError):
-    """A training parameter is unknown or outside its range; correct the parameters file."""
 
 
 class RowError(BoostingError, ValueError):

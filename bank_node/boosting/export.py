@@ -15,9 +15,9 @@ import numpy as np
 
 from bank_node.boosting.binning import Cuts
 from bank_node.boosting.errors import BoostingError
-from bank_node.boosting.parameters import BoostingParameters
 from bank_node.boosting.trees import Tree
 from bank_node.dtypes import Indices, Integers
+from protocol.parameters import BoostingParameters
 
 __all__ = ["MODEL_VERSION", "export_booster", "export_booster_ubj"]
 

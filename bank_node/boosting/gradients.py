@@ -11,9 +11,9 @@ import math
 import numpy as np
 
 from bank_node.boosting.errors import RowError
-from bank_node.boosting.parameters import BoostingParameters
 from bank_node.dtypes import Floats, Integers, Marks
 from bank_node.kernels import float_of_bits, kernel
+from protocol.parameters import BoostingParameters
 
 __all__ = [
     "BITS_OF_SUM",

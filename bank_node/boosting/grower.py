@@ -27,7 +27,6 @@ from bank_node.boosting.packing import (
     Sizes,
     expected_sizes,
 )
-from bank_node.boosting.parameters import BoostingParameters
 from bank_node.boosting.sampling import FeatureSampler
 from bank_node.boosting.split_rules import SplitRules
 from bank_node.boosting.splitting import Splits, find_splits
@@ -37,6 +36,7 @@ from bank_node.boosting.trees import Tree
 from bank_node.consortium import SecureSum
 from bank_node.dtypes import Floats, Integers, Words
 from protocol.layout import PAYLOAD_SLOTS
+from protocol.parameters import BoostingParameters
 from protocol.steps import Step
 
 __all__ = ["OnRound", "grow_trees", "train_trees"]

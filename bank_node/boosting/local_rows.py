@@ -16,12 +16,12 @@ from bank_node.boosting.errors import RowError
 from bank_node.boosting.gradients import fraction_bits, logistic_gradients
 from bank_node.boosting.histogram import SlotLayout, build_histograms
 from bank_node.boosting.packing import Packing, build_packed, pack_rows
-from bank_node.boosting.parameters import BoostingParameters
 from bank_node.boosting.partition import partition_rows
 from bank_node.boosting.sampling import sample_rows
 from bank_node.boosting.trees import Tree, add_tree
 from bank_node.dtypes import Floats, Integers, Marks, RowNumbers, Words
 from bank_node.kernels import kernel
+from protocol.parameters import BoostingParameters
 
 __all__ = ["LocalRows", "NodeSplits", "RowStore", "TreePlan"]
 

@@ -13,12 +13,12 @@ import numpy.typing as npt
 
 from bank_node.boosting.binning import Cuts
 from bank_node.boosting.histogram import SlotLayout
-from bank_node.boosting.parameters import BoostingParameters
 from bank_node.boosting.sampling import FeatureSampler
 from bank_node.boosting.split_rules import UNBOUNDED, Limits, SplitRules
 from bank_node.boosting.splitting import Splits, bounded_weight, node_weight
 from bank_node.boosting.trees import Tree
 from bank_node.dtypes import Floats, Integers, Marks
+from protocol.parameters import BoostingParameters
 
 __all__ = ["GrowingTree", "Permissions"]
 

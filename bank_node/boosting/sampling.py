@@ -11,9 +11,9 @@ from functools import cache
 
 import numpy as np
 
-from bank_node.boosting.parameters import BoostingParameters
 from bank_node.dtypes import Marks, Words
 from bank_node.kernels import kernel
+from protocol.parameters import BoostingParameters
 
 __all__ = ["FeatureSampler", "row_keys", "sample_rows", "sample_rows_naive"]
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from bank_node.boosting.parameters import BoostingParameters
 from bank_node.dtypes import Floats, Marks, Signs
+from protocol.parameters import BoostingParameters
 
 __all__ = ["UNBOUNDED", "Limits", "SplitRules"]
 

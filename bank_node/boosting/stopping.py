@@ -4,8 +4,8 @@ import math
 from collections.abc import Callable, Sequence
 
 from bank_node.boosting.errors import RowError
-from bank_node.boosting.parameters import BoostingParameters
 from bank_node.boosting.trees import Tree
+from protocol.parameters import BoostingParameters
 
 __all__ = ["Judge", "best_round", "judged", "kept_trees", "stops"]
 

@@ -15,11 +15,11 @@ from bank_node.boosting.errors import SumError
 from bank_node.boosting.histogram import SlotLayout
 from bank_node.boosting.local_rows import NodeSplits, RowStore, TreePlan
 from bank_node.boosting.nodes import GrowingTree
-from bank_node.boosting.parameters import BoostingParameters
 from bank_node.boosting.split_rules import SplitRules
 from bank_node.boosting.trees import Tree
 from bank_node.consortium import SecureSum
 from bank_node.dtypes import Integers
+from protocol.parameters import BoostingParameters
 from protocol.steps import Step
 
 __all__ = ["Propose", "ProposedSplit", "code_length", "decode", "encode", "grow_proposed", "sum_leaves"]

@@ -5,7 +5,7 @@ from typing import Any
 
 import xgboost
 
-from bank_node.boosting.parameters import BoostingParameters
+from protocol.parameters import BoostingParameters
 
 __all__ = ["feature_types", "rate_schedule", "xgboost_settings"]
 

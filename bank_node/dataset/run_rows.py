@@ -16,9 +16,9 @@ from bank_node.boosting.row_files import BankRows, RowFiles, RowWriter
 from bank_node.config import BankConfig
 from bank_node.dataset.feature_tables import feature_blocks
 from bank_node.dataset.splits import arrays_of, check_split, split_block, weigher
-from bank_node.plan import RunPlan
 from features import DataContract
 from protocol.errors import LocalError
+from protocol.run_plan import RunPlan
 
 __all__ = ["HeldRows", "held_rows"]
 

@@ -17,10 +17,10 @@ from bank_node.boosting.row_files import BankRows
 from bank_node.config import BankConfig
 from bank_node.dataset.feature_tables import identifier_keys
 from bank_node.dtypes import Floats, Marks
-from bank_node.plan import RunPlan
 from features import DataContract, time_split
 from features.identifiers import hashed
 from protocol.errors import ConfigError, LocalError
+from protocol.run_plan import RunPlan
 
 __all__ = [
     "RowParts",
@@ -75,12 +75,7 @@ def check_split(config: BankConfig, plan: RunPlan, rows: int) -> None:
     Raises:
         LocalError: there are none, or the run needs validation rows and its plan names none.
     """
-    if (plan.boosting.early_stopping_rounds or plan.tuning) and plan.validate_from is None:
-        what = "searches among parameters (tuning)" if plan.tuning else "stops early (early_stopping_rounds)"
-        raise LocalError(
-            f"the run {what}, but its plan names no validate_from: there are no rows to judge by; ask the operator for "
-            "another run"
-        )
+    plan.check_judges()
     if rows == 0:
         end = plan.validate_from or plan.train_until
         raise LocalError(

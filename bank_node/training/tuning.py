@@ -19,11 +19,11 @@ from bank_node.consortium import Consortium, Log, whatever_the_roster
 from bank_node.dtypes import Integers
 from bank_node.evaluation.early_stopping import ValidationJudge
 from bank_node.files import write_atomic
-from bank_node.plan import TuningPlan
 from bank_node.training.federated import BINS, TURNS, FederatedModel, train_model
 from bank_node.training.training_input import TrainingInput
 from protocol.errors import LocalError
 from protocol.halving import sets_at_rungs
+from protocol.run_plan import TuningPlan
 from protocol.run_state import Phase
 from protocol.steps import Point, Step
 

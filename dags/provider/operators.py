@@ -16,7 +16,6 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, Airfl
 
 from dags.provider.endpoint import Endpoint
 from dags.provider.hook import ConsortiumHook
-from dags.provider.run_settings import run_settings
 from dags.provider.triggers import OpenRunTrigger, RunPhaseTrigger
 from dags.provider.watching import PHASES, choose_reopened, describe, summary, table
 from dags.settings import SettingsError, read_mapping
@@ -70,7 +69,7 @@ class OpenRunOperator(_AggregatorOperator):
     enrolling, so that a worker which died between opening and reporting leaves no second run behind.
 
     Args:
-        settings: What `dags.provider.run_settings.run_settings` takes; templated.
+        settings: Keys of `protocol.run_plan.RunRequest`; templated.
     """
 
     template_fields: Sequence[str] = (*_AggregatorOperator.template_fields, "settings")
@@ -81,10 +80,12 @@ class OpenRunOperator(_AggregatorOperator):
 
     def execute(self, context: Context) -> str:
         """Opens the run."""
+        from protocol.run_plan import RunRequest
+
         with _no_retry_where_useless():
             base = read_mapping(self.config_path).get("run") if self.config_path is not None else None
             given = context["params"].get("settings") or {}
-            wanted = run_settings({**(base or {}), **self.settings, **given})
+            wanted = RunRequest.of(base or {}, self.settings, given).settings
             with self.endpoint().client() as client:
                 if context["ti"].try_number > 1:
                     run_id = choose_reopened(client.list_runs(), wanted.roster, since=_started(context))
@@ -92,6 +93,8 @@ class OpenRunOperator(_AggregatorOperator):
                         self.log.info("run %s was opened by an earlier attempt of this task", run_id)
                         return run_id
                 run_id = client.open_run(wanted)
+                for warning in client.get_run(run_id).warnings:
+                    self.log.warning("%s", warning)
         self.log.info("opened run %s for %s", run_id, ", ".join(wanted.roster))
         return run_id
 

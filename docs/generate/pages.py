@@ -49,10 +49,10 @@ def _aggregator() -> str:
 
 def _operator() -> str:
     from aggregator.config import OperatorConfig
-    from bank_node.boosting.parameters import BoostingParameters
-    from bank_node.plan import RunPlan, TuningPlan
+    from protocol.parameters import BoostingParameters
+    from protocol.run_plan import RunRequest, TuningPlan
 
-    models = {"aggregator": OperatorConfig, "run": RunPlan, "tuning": TuningPlan, "params": BoostingParameters}
+    models = {"aggregator": OperatorConfig, "run": RunRequest, "tuning": TuningPlan, "params": BoostingParameters}
     return keys.sections(models)
 
 

@@ -16,9 +16,9 @@ import yaml
 from pydantic import ValidationError
 
 from bank_node.boosting import BoostingParameters
-from bank_node.plan import TuningPlan
 from protocol.documents import read_mapping
 from protocol.errors import ConfigError, CrossbankError
+from protocol.run_plan import TuningPlan
 from simulator.harness.tables import SimulatedTable
 from simulator.harness.training import federate
 

@@ -24,14 +24,13 @@ from bank_node.boosting.row_files import BankRows
 from bank_node.evaluation.metrics import rank_metrics
 from bank_node.files import write_atomic
 from bank_node.models.local_baseline import margins_of, train_champion
-from bank_node.plan import RunPlan, TuningPlan
 from bank_node.training.checkpoint import TreeFile
 from bank_node.training.tuning import STATE, OnScore
 from protocol.documents import read_mapping
 from protocol.errors import ConfigError, CrossbankError, LocalError, RunAborted
-from protocol.halving import total_trees
 from protocol.messages import RunSettings, RunView
 from protocol.process import prepared_process
+from protocol.run_plan import RunPlan, TuningPlan
 from protocol.run_state import Phase
 from simulator.harness.processes import (
     AggregatorProcess,
@@ -299,14 +298,13 @@ def _phases(results: dict[str, dict[str, Any]], total: float) -> dict[str, float
 
 
 def _settings(jobs: list[BankJob], params: BoostingParameters, alert_budget: float, fingerprint: str) -> RunSettings:
-    tuning = jobs[0].tuning
-    plan = RunPlan(params=params.to_mapping(), alert_budget=alert_budget, tuning=tuning)
+    plan = RunPlan(params=params.to_mapping(), alert_budget=alert_budget, tuning=jobs[0].tuning)
     return RunSettings(
         title="simulated run",
         roster=tuple(job.bank for job in jobs),
         contract_fingerprint=fingerprint,
         parameters_json=plan.to_json(),
-        rounds=total_trees(len(tuning.sets), tuning.rungs) if tuning else params.n_estimators,
+        rounds=plan.rounds,
         enrol_seconds=300,
         step_seconds=600,
         minimum_roster=min(3, len(jobs)),

@@ -19,7 +19,6 @@ from bank_node.config import AggregatorAddress, ShardsConfig
 from bank_node.consortium import Consortium
 from bank_node.dataset.shards import open_shards
 from bank_node.files import write_atomic
-from bank_node.plan import RunPlan, TuningPlan
 from bank_node.secure_aggregation.session import RunSession
 from bank_node.secure_aggregation.sum_costs import SumCosts, Work
 from bank_node.training.release import evaluate_model, vote
@@ -31,6 +30,7 @@ from bank_node.warm_up import warm_up
 from protocol.channel import TlsFiles
 from protocol.errors import LocalError
 from protocol.process import prepared_process
+from protocol.run_plan import TuningPlan, announced_plan
 from protocol.run_state import Phase
 from simulator.harness.measuring import peak_bytes
 
@@ -169,7 +169,7 @@ def run_job(
         # What processor time goes into is told by a clock that costs some of it.
         costs = SumCosts(thread_time) if job.detailed else SumCosts()
         session = RunSession(client, Identity(files, job.bank), run_id, job.folder, log, minimum_roster=1, costs=costs)
-        plan = RunPlan.from_json(session.view.settings.parameters_json)
+        plan = announced_plan(session.view.settings)
         evaluated = job.folder / "evaluated.json"
         if evaluated.exists():
             # Started again after the evaluation: the vote is all that can be missing.

@@ -34,7 +34,8 @@ def _valid(run_id: str) -> list[tuple[str, Message, Callable[[Any], Any]]]:
         roster_digest=roster_digest(BANKS), state=bytes(32), signature=bytes(64),
     )  # fmt: skip
     settings = pb.RunSettings(
-        title="t", roster=BANKS, contract_fingerprint=HEX, parameters_json="{}", rounds=3, enrol_seconds=5,
+        title="t", roster=BANKS, contract_fingerprint=HEX, parameters_json='{"params": {"n_estimators": 3}}', rounds=3,
+        enrol_seconds=5,
         step_seconds=5, minimum_roster=3, pause_seconds=5,
     )  # fmt: skip
     announcement = pb.KeyAnnouncement(

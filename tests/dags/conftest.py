@@ -46,6 +46,11 @@ class View:
     events: tuple[object, ...] = field(default=())
 
     @property
+    def warnings(self) -> tuple[str, ...]:
+        """Nothing was odd."""
+        return ()
+
+    @property
     def members(self) -> tuple[str, ...]:
         """Nobody was dropped."""
         return self.joined

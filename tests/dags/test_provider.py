@@ -13,7 +13,7 @@ import pytest
 from protocol import errors
 
 #: What may pass by itself, so that a retry can help; all our other errors fail a task at once.
-PASSING = {"AggregatorUnreachable", "AggregatorFailed", "RosterChanged"}
+PASSING = {"AggregatorUnreachable", "AggregatorFailed", "AlreadyRunning", "NodeNotReady", "RosterChanged"}
 PATHS = {"ca": "/etc/ca.pem", "certificate": "/etc/a.pem", "key": "/etc/a.key"}
 ENDPOINT = {"address": "127.0.0.1:9", **PATHS, "give_up_at": 1e12, "poll_seconds": 0.01}
 
@@ -258,24 +258,44 @@ def test_open_run_merges_settings(operator_config: Path, client: _Client) -> Non
         "alert_budget": 0.005,
         "data_until": None,
         "params": {"max_depth": 3, "n_estimators": 7},
-        "train_until": "2026-03-01",
+        "train_until": "2026-03-01T00:00:00",
         "tuning": None,
         "validate_from": None,
         "weight_column": "",
     }
 
 
+def test_the_command_opens_the_very_run_that_the_dag_opens(
+    operator_config: Path, client: _Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from typer.testing import CliRunner
+
+    import aggregator.cli
+    from dags.provider.operators import OpenRunOperator
+
+    monkeypatch.setattr(aggregator.cli, "_client", lambda config: client)
+    OpenRunOperator(task_id="o", config_path=str(operator_config)).execute(_context())
+    command = ["open-run", "--config", str(operator_config)]
+    assert CliRunner().invoke(aggregator.cli.app, command).stdout == "opened\n"
+    changes = {"data_until": "2026-03-09", "alert_budget": 0.02}
+    OpenRunOperator(task_id="o", config_path=str(operator_config)).execute(_context(settings=changes))
+    CliRunner().invoke(aggregator.cli.app, [*command, "--data-until", "2026-03-09", "--alert-budget", "0.02"])
+    dag, told, dag_changed, told_changed = client.opened
+    assert dag == told and dag_changed == told_changed and dag != dag_changed
+
+
 def test_banks_understand_the_announced_plan(operator_config: Path) -> None:
-    from bank_node.plan import RunPlan
-    from dags.provider.run_settings import run_settings
     from dags.settings import read_mapping
+    from protocol.run_plan import RunPlan, RunRequest
 
     search = {"sets": [{"eta": 0.1}, {"eta": 0.3}, {}], "rungs": [4, 9]}
-    searching = run_settings(read_mapping(operator_config)["run"] | {"tuning": search, "validate_from": "2026-02-10"})
+    searching = RunRequest.of(
+        read_mapping(operator_config)["run"] | {"tuning": search, "validate_from": "2026-02-10"}
+    ).settings
     assert searching.rounds == 3 * 4 + 2 * 5
     assert RunPlan.from_json(searching.parameters_json).tuning.model_dump(mode="json") == search
     later = {"validate_from": "2026-02-10", "weight_column": "amount"}
-    settings = run_settings(read_mapping(operator_config)["run"] | later)
+    settings = RunRequest.of(read_mapping(operator_config)["run"], later).settings
     plan = RunPlan.from_json(settings.parameters_json)
     assert (plan.params["n_estimators"], plan.train_until.isoformat()) == (7, "2026-03-01T00:00:00")
     assert (plan.validate_from.isoformat(), plan.weight_column) == ("2026-02-10T00:00:00", "amount")
@@ -284,19 +304,20 @@ def test_banks_understand_the_announced_plan(operator_config: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"tuning": {}}, "must have sets and rungs"),
-        ({"tuning": [1]}, "must have sets and rungs"),
-        ({"tuning": {"sets": "abc", "rungs": [1]}}, "a list of sets and a list of rungs"),
-        ({"tuning": {"sets": [{}, {}], "rungs": [1]}}, "needs validate_from"),
+        ({"tuning": {}}, "tuning.sets: is missing; tuning.rungs: is missing"),
+        ({"tuning": [1]}, "tuning: "),
+        ({"tuning": {"sets": "abc", "rungs": [1]}}, "tuning.sets: "),
+        ({"tuning": {"sets": [{}, {}], "rungs": [1]}}, "names no validate_from"),
         ({"tuning": {"sets": [{}, {}], "rungs": [2, 1]}, "validate_from": "2026-02-10"}, "increasing numbers"),
     ],
 )
 def test_a_search_that_can_t_work_is_refused_at_the_operator(operator_config: Path, given: dict, said: str) -> None:
-    from dags.provider.run_settings import run_settings
-    from dags.settings import SettingsError, read_mapping
+    from dags.settings import read_mapping
+    from protocol.errors import PlanError
+    from protocol.run_plan import RunRequest
 
-    with pytest.raises(SettingsError, match=said):
-        run_settings(read_mapping(operator_config)["run"] | given)
+    with pytest.raises(PlanError, match=said):
+        RunRequest.of(read_mapping(operator_config)["run"], given)
 
 
 def test_a_retry_of_open_run_opens_no_second_run(operator_config: Path, client: _Client) -> None:
@@ -310,12 +331,12 @@ def test_a_retry_of_open_run_opens_no_second_run(operator_config: Path, client: 
 @pytest.mark.parametrize(
     ("settings", "text"),
     [
-        ({"roster": []}, "need roster"),
-        ({"colour": "red"}, "no key colour"),
+        ({"roster": []}, "roster: "),
+        ({"colour": "red"}, "colour: unknown key"),
         ({"roster": "alpha"}, "list of banks"),
-        ({"params": {"n_estimators": 0}}, "boosting rounds"),
+        ({"params": {"n_estimators": 0}}, "n_estimators must be between 1 and 10000"),
         ({"contract_fingerprint": "xyz"}, "contract fingerprint"),
-        ({"enrol_seconds": "soon"}, "soon"),
+        ({"enrol_seconds": "soon"}, "enrol_seconds: "),
     ],
 )
 def test_wrong_settings_fail_for_good(
@@ -352,7 +373,7 @@ def test_closing(operator_config: Path, client: _Client, make_view: Any) -> None
     ("error", "final"),
     [
         *((f"protocol.errors.{name}", name not in PASSING) for name in errors.__all__),
-        ("bank_node.boosting.errors.ParameterError", True),
+        ("bank_node.boosting.errors.RowError", True),
         ("features.errors.SchemaError", True),
         ("builtins.OSError", False),
     ],

@@ -10,11 +10,11 @@ import yaml
 from aggregator.config import load_config as load_node
 from aggregator.config import load_operator_config
 from bank_node.config import load_config as load_bank
-from dags.provider.run_settings import run_settings
 from docs.generate.samples import FOLDER, SHOWN
 from features import load_contract
 from features.contract.mapping import load_mapping
 from features.contract.schema import DataContract
+from protocol.run_plan import RunRequest
 from simulator.harness.search import load_search
 
 CONTRACT = load_contract()
@@ -30,7 +30,7 @@ def _excerpt(path: Path) -> Any:
 
 
 def _operator(path: Path) -> Any:
-    return load_operator_config(path), run_settings(yaml.safe_load(path.read_text())["run"])
+    return load_operator_config(path), RunRequest.of(yaml.safe_load(path.read_text())["run"]).settings
 
 
 LOADERS: dict[str, Callable[[Path], Any]] = {

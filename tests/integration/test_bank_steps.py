@@ -17,9 +17,9 @@ import yaml
 from bank_node import pipeline
 from bank_node.config import BankConfig, load_config
 from bank_node.models.registry import current_model, find_model, released_runs
-from bank_node.plan import RunPlan
 from features import load_contract
 from protocol.errors import AlreadyRunning, LocalError
+from protocol.run_plan import RunPlan
 from simulator.generator import GeneratorSettings, generate
 from tests.conftest import BANKS, Node, in_parallel
 from tests.integration.test_contracts import configure

@@ -10,11 +10,11 @@ import yaml
 from bank_node import pipeline
 from bank_node.config import load_config
 from bank_node.dataset.run_contract import contract_for_run
-from bank_node.plan import RunPlan
 from features import load_contract
 from features.engineering.catalogue import CATALOGUE
 from features.errors import ContractError
 from protocol.errors import LocalError
+from protocol.run_plan import RunPlan
 from simulator.generator import GeneratorSettings, generate
 from simulator.harness.processes import bank_files
 from tests.conftest import BANKS, Node, in_parallel

@@ -11,10 +11,10 @@ from typer.testing import CliRunner
 from bank_node import pipeline
 from bank_node.cli import app
 from bank_node.config import load_config
-from bank_node.plan import RunPlan
 from features import load_contract
 from protocol.errors import ProtocolViolation, QualityGateClosed
 from protocol.messages import JoinRequest
+from protocol.run_plan import RunPlan
 from simulator.generator import GeneratorSettings, generate
 from tests.conftest import BANKS, Node, in_parallel
 from tests.integration.test_contracts import configure

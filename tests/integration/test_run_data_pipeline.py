@@ -19,13 +19,13 @@ from bank_node.dataset.feature_tables import feature_blocks, feature_rows
 from bank_node.dataset.run_rows import held_rows
 from bank_node.dataset.splits import columns_of, labels_of, split_block, weigher
 from bank_node.models.registry import released_model
-from bank_node.plan import RunPlan, TuningPlan
 from bank_node.secure_aggregation.ledger_audit import verify_run
 from bank_node.secure_aggregation.session import RunSession
 from bank_node.training.tuning import STATE
 from features import load_contract
 from protocol.errors import ConfigError, LocalError
 from protocol.halving import total_trees
+from protocol.run_plan import RunPlan, TuningPlan
 from simulator.generator import GeneratorSettings, generate
 from simulator.harness.tables import SimulatedTable
 from simulator.harness.training import federate

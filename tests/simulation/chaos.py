@@ -20,10 +20,10 @@ from typing import Any
 from aggregator.operator.client import OperatorClient
 from bank_node.boosting import BoostingParameters
 from bank_node.boosting.row_files import BankRows
-from bank_node.plan import RunPlan
 from bank_node.secure_aggregation.ledger import read_records
 from protocol.errors import AggregatorUnreachable
 from protocol.messages import RunSettings, RunView
+from protocol.run_plan import RunPlan
 from protocol.run_state import TERMINAL, Phase
 from simulator.harness import worker
 from simulator.harness.processes import (

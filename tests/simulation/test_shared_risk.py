@@ -13,11 +13,11 @@ from aggregator.server import AggregatorServer
 from bank_node import pipeline
 from bank_node.config import load_config
 from bank_node.dataset.feature_tables import feature_blocks, feature_rows
-from bank_node.plan import RunPlan
 from bank_node.shared_risk.exchange import key_id
 from bank_node.shared_risk.rows import shared_store
 from features import load_contract
 from protocol.messages import RunSettings
+from protocol.run_plan import RunPlan
 from simulator.generator import GeneratorSettings, generate
 from simulator.harness.processes import bank_files, make_certificates, operator_files
 from simulator.ports import LOOPBACK, free_port

@@ -11,12 +11,12 @@ import pytest
 
 from bank_node.boosting import BoostingParameters, read_booster
 from bank_node.boosting.row_files import BankRows
-from bank_node.plan import RunPlan, TuningPlan
 from bank_node.training.checkpoint import TreeFile
 from bank_node.training.training_input import TrainingInput
 from bank_node.training.tuning import STATE, tune_model, tuned_parameters
 from protocol.errors import ConfigError, LocalError
 from protocol.halving import sets_at_rungs, total_trees
+from protocol.run_plan import RunPlan, TuningPlan
 from simulator.harness.search import load_search
 from simulator.harness.search import search as run_search
 from simulator.harness.tables import SimulatedTable, auto_grid

@@ -12,13 +12,13 @@ import yaml
 from bank_node import pipeline
 from bank_node.config import load_config
 from bank_node.dataset.feature_tables import feature_rows
-from bank_node.plan import RunPlan
 from features import load_contract
 from features.errors import DataError
 from features.identifiers import KINDS
 from features.sources.engines import BankTable
 from protocol.channel import read_secret_file
 from protocol.errors import ConfigError, LocalError
+from protocol.run_plan import RunPlan
 from simulator.generator import GeneratorSettings, generate
 from simulator.harness.processes import bank_files, make_certificates
 

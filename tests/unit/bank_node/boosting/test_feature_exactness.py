@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bank_node.boosting import (
-    BoostingError,
     BoostingParameters,
+    ParameterError,
     RowError,
     bin_rows,
     export_booster,
@@ -210,7 +210,7 @@ def test_what_a_bank_must_give() -> None:
         train(ROWS, LABELS, params, weights=np.where(np.isin(np.arange(N), [3, 9]), -1.0, 1.0), keys=KEYS)
     with pytest.raises(RowError, match=r"feature feature_0 is categorical, but [0-9]+ values are no category numbers"):
         train(ROWS, LABELS, _params("categories", "wide", categorical_features=["feature_0"]))
-    with pytest.raises(BoostingError, match="monotone_constraints names a feature 'amount' that is not trained on"):
+    with pytest.raises(ParameterError, match="monotone_constraints names a feature 'amount' that is not trained on"):
         train(ROWS, LABELS, _params("monotone", "wide", monotone_constraints={"amount": 1}))
     trained = train(ROWS, LABELS, _params("categories", "wide"))
     odd = ROWS.copy()

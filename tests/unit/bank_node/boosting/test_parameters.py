@@ -30,11 +30,16 @@ def test_mapping_and_back() -> None:
 @pytest.mark.parametrize(
     ("mapping", "text"),
     [
-        ({"learning_rte": 0.1}, "unknown parameter 'learning_rte'"),
+        ({"learning_rte": 0.1}, "unknown parameter 'learning_rte'; did you mean learning_rate\\?"),
         ({"eta": 0.1, "learning_rate": 0.1}, "given twice"),
         ({"objective": "reg:squarederror"}, "objective must be binary:logistic"),
         ({"tree_method": "exact"}, "tree_method must be hist"),
-        ({"n_estimators": 0}, "n_estimators must be 1 or more"),
+        ({"n_estimators": 0}, "n_estimators must be between 1 and 10000"),
+        ({"n_estimators": 10**9}, "n_estimators must be between 1 and 10000"),
+        ({"seed": 10**400}, "seed must be a finite number"),
+        ({"eta": 10**5000}, "eta must be a finite number"),
+        ({"max_depth": 30}, "max_depth must be between 1 and 12"),
+        ({"zzz": 1}, "unknown parameter 'zzz'; known are"),
         ({"n_estimators": 2.5}, "whole number"),
         ({"n_estimators": True}, "finite number"),
         ({"max_depth": 0}, "max_depth must be between 1 and 12"),

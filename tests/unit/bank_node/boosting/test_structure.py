@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bank_node.boosting import BoostingParameters, RowError, Tree, row_keys, train_trees
-from bank_node.boosting.errors import BoostingError, ParameterError, SumError
+from bank_node.boosting.errors import BoostingError, SumError
 from bank_node.boosting.gradients import base_margin
 from bank_node.boosting.structure import ProposedSplit, code_length, decode, encode
 from bank_node.training.proposing import Proposer, agree_on_proposers, structure_of, whose_turn
-from protocol.errors import LocalError
+from protocol.errors import LocalError, ParameterError
 from tests.unit.bank_node.boosting.samples import Trained, alone, make_rows, train
 
 N_BINS = np.array([4, 1, 255, 2], dtype=np.int64)

@@ -1,7 +1,7 @@
-"""The training parameters of a run; it reads no files, does not train, and knows no rows.
+"""The training parameters of a run: names, aliases, ranges, defaults. It reads no files, trains nothing, knows no rows.
 
 Names and meanings are XGBoost's. All banks of a run must hold equal parameters: `to_mapping` is what the
-run announces and `from_mapping` what each bank builds from it.
+run announces and `from_mapping` what each bank builds from it. Operator and node check by the same.
 """
 
 import math
@@ -10,9 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from bank_node.boosting.errors import ParameterError
+from protocol.documents import did_you_mean
+from protocol.errors import ParameterError
 
-__all__ = ["ARITHMETICS", "MAX_BINS", "MAX_DEPTH", "MAX_LEAVES", "BoostingParameters"]
+__all__ = ["ARITHMETICS", "MAX_BINS", "MAX_DEPTH", "MAX_LEAVES", "MAX_TREES", "BoostingParameters"]
+
+MAX_TREES = 10_000
+"""A tree is a round of several secure sums, a second at best, and stays in memory at every bank: so many are hours."""
 
 MAX_BINS = 255
 """Bins of a feature: uint8 holds 0..254 for values, and at most 255 for missing."""
@@ -57,6 +61,8 @@ _CHOICES = {
 }
 _LISTS = ("monotone_constraints", "interaction_constraints", "categorical_features", "learning_rates")
 _HEX64 = re.compile(r"[0-9a-f]{64}\Z")
+_LARGEST_NUMBER = 2**63
+"""Whole numbers stay below it: XGBoost's seed is of 64 bits, and larger ones have no float."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +70,7 @@ class BoostingParameters:
     """Parameters of one training, with XGBoost's names and defaults unless said otherwise.
 
     Attributes:
-        n_estimators: Trees, 1 or more. Default 100.
+        n_estimators: Trees, 1 to 10000.
         max_depth: Levels of splits, 1 to 12; with grow_policy lossguide up to 64, or 0 for no bound.
         max_leaves: Most leaves of a tree, up to 4096; 0 for no bound.
         grow_policy: "depthwise" splits a whole level at a time, "lossguide" the one leaf that gains most: one secure
@@ -155,13 +161,13 @@ class BoostingParameters:
                 if value not in _CHOICES[field.name]:
                     raise ParameterError(
                         f"parameter {field.name} must be one of {', '.join(_CHOICES[field.name])} (as text), "
-                        f"got {value!r}"
+                        f"got {_shown(value)}"
                     )
             elif field.name in _LISTS:
                 object.__setattr__(self, field.name, _PARSERS[field.name](value))
             elif field.name != "warm_start":
                 object.__setattr__(self, field.name, _number(field.name, value))
-        _check("n_estimators", self.n_estimators, self.n_estimators >= 1, "1 or more")
+        _check("n_estimators", self.n_estimators, 1 <= self.n_estimators <= MAX_TREES, f"between 1 and {MAX_TREES}")
         self._check_size()
         _check("max_bin", self.max_bin, 2 <= self.max_bin <= MAX_BINS, f"between 2 and {MAX_BINS}")
         for name in ("eta", "subsample", "colsample_bytree", "colsample_bylevel", "colsample_bynode"):
@@ -248,12 +254,14 @@ class BoostingParameters:
         for name, value in mapping.items():
             if name in _FIXED:
                 if value != _FIXED[name]:
-                    raise ParameterError(f"parameter {name} must be {_FIXED[name]}, got {value!r}")
+                    raise ParameterError(f"parameter {name} must be {_FIXED[name]}, got {_shown(value)}")
                 continue
             target = _ALIASES.get(name, name)
             if target not in known:
+                names = sorted(known | set(_ALIASES) | set(_FIXED))
                 raise ParameterError(
-                    f"unknown parameter {name!r}; known are {', '.join(sorted(known | set(_ALIASES) | set(_FIXED)))}"
+                    f"unknown parameter {str(name)[:64]!r}{did_you_mean(str(name), names)}; "
+                    f"known are {', '.join(names)}"
                 )
             if target in values:
                 raise ParameterError(f"parameter {target} is given twice (once as {name})")
@@ -274,18 +282,31 @@ class BoostingParameters:
 def _number(name: str, value: Any) -> int | float | None:
     if name == "base_score" and value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise ParameterError(f"parameter {name} must be a finite number, got {value!r}")
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not _finite(value):
+        raise ParameterError(f"parameter {name} must be a finite number, got {_shown(value)}")
     if name in _INTEGERS:
         if value != int(value):
-            raise ParameterError(f"parameter {name} must be a whole number, got {value!r}")
+            raise ParameterError(f"parameter {name} must be a whole number, got {_shown(value)}")
         return int(value)
     return float(value)
 
 
+def _finite(value: float) -> bool:
+    return abs(value) < _LARGEST_NUMBER if isinstance(value, int) else math.isfinite(value)
+
+
+def _shown(value: Any) -> str:
+    """A wrong value in an error, cut where a peer could make it long."""
+    try:
+        text = repr(value)
+    except ValueError:  # CPython writes no whole number of more than some 4000 digits
+        return "a number too large to write"
+    return text if len(text) <= 64 else f"{text[:64]}…"
+
+
 def _check(name: str, value: float, good: bool, allowed: str) -> None:
     if not good:
-        raise ParameterError(f"parameter {name} must be {allowed}, got {value!r}")
+        raise ParameterError(f"parameter {name} must be {allowed}, got {_shown(value)}")
 
 
 def _monotone(value: Any) -> tuple[tuple[str, int], ...]:
@@ -321,6 +342,8 @@ def _no_repeats(parameter: str, names: list[str]) -> None:
 def _rates(value: Any) -> tuple[float, ...]:
     if not isinstance(value, (list, tuple)):
         raise ParameterError("parameter learning_rates must be a list of numbers")
+    if len(value) > MAX_TREES:
+        raise ParameterError(f"parameter learning_rates must have {MAX_TREES} numbers at most, not {len(value)}")
     rates = tuple(float(_number("learning_rates", rate) or 0.0) for rate in value)
     for rate in rates:
         _check("learning_rates", rate, 0.0 < rate <= 1.0, "above 0 and at most 1")
