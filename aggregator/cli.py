@@ -8,10 +8,11 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from protocol.errors import ConfigError, CrossbankError
 from protocol.process import prepared_process
+from protocol.tables import print_table
+from protocol.version import add_version
 
 __all__ = ["app", "main"]
 
@@ -22,6 +23,7 @@ app = typer.Typer(
 )
 ca_app = typer.Typer(help="The consortium's certificate authority.", no_args_is_help=True)
 app.add_typer(ca_app, name="ca")
+add_version(app, "aggregator")
 screen = Console()
 
 OperatorConfigOption = Annotated[
@@ -160,11 +162,20 @@ def runs(
     if as_json:
         typer.echo(json.dumps([asdict(v) for v in views], indent=2))
         return
-    table = Table("run", "title", "phase", "banks", "rounds", "received", "reason")
-    for v in views:
-        banks, rounds = f"{len(v.joined)}/{len(v.roster)}", f"{v.rounds_done}/{v.rounds_total}"
-        table.add_row(v.run_id, v.settings.title, v.phase, banks, rounds, f"{v.bytes_received / 1e6:.1f} MB", v.reason)
-    screen.print(table)
+    rows = [
+        (
+            v.run_id,
+            v.settings.title,
+            v.phase,
+            f"{len(v.joined)}/{len(v.roster)}",
+            f"{v.rounds_done}/{v.rounds_total}",
+            f"{v.bytes_received / 1e6:.1f} MB",
+            v.reason,
+        )
+        for v in views
+    ]
+    heads = ("run", "title", "phase", "banks", "rounds", "received", "reason")
+    print_table(screen, heads, rows, whole=("run", "phase", "banks", "rounds", "received"))
 
 
 @app.command()
@@ -172,9 +183,9 @@ def show(run_id: RunId, config: OperatorConfigOption) -> None:
     """Show one run's history."""
     with _client(config) as client:
         view = client.get_run(run_id)
-    screen.print(f"{view.run_id}: {view.phase} {view.reason}".rstrip())
+    typer.echo(f"{view.run_id}: {view.phase} {view.reason}".rstrip())
     for event in view.events:
-        screen.print(f"  {event.seq:4d} {event.bank or '-':16s} {event.text}", markup=False)
+        typer.echo(f"  {event.seq:4d} {event.bank or '-':16s} {event.text}")
 
 
 @app.command()
@@ -214,12 +225,13 @@ def audit(
         for record in records:
             typer.echo(json.dumps(asdict(record), sort_keys=True))
         return
-    table = Table("when (UTC)", "what", "who", "certificate", "from", "run", "why")
+    rows = []
     for r in records:
         when = dt.datetime.fromtimestamp(r.at, dt.UTC).strftime("%Y-%m-%d %H:%M:%S")
         more = f" (and {r.suppressed} like it before)" if r.suppressed else ""
-        table.add_row(when, r.kind, r.identity, r.serial[:12], r.peer, r.run_id, r.detail + more)
-    screen.print(table)
+        rows.append((when, r.kind, r.identity, r.serial, r.peer, r.run_id, r.detail + more))
+    heads = ("when (UTC)", "what", "who", "certificate", "from", "run", "why")
+    print_table(screen, heads, rows, whole=("when (UTC)", "who", "certificate", "from", "run"))
 
 
 CaFolder = Annotated[Path, typer.Argument(help="The CA's folder.")]
@@ -235,13 +247,45 @@ def ca_init(
     """Make the consortium's CA, an empty revocation list, and the node's own key and certificate.
 
     Keep the folder off the node if you can: the node needs ca.pem, crl.pem, aggregator.pem and aggregator.key.
+    A CA that is there already is left alone; `aggregator ca node` issues the node's certificate anew.
     """
     from aggregator.pki.ca import create_ca, issue_server_certificate
 
+    there = [name for name in ("ca.pem", "ca.key", "aggregator.pem") if (folder / name).exists()]
+    if there:
+        raise ConfigError(
+            f"{folder} has a CA already ({', '.join(there)}); nothing was changed. To issue the node's certificate "
+            f"anew, with other host names or for longer: `aggregator ca node {folder} --host NAME`"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     create_ca(folder, passphrase)
     issue_server_certificate(folder, tuple(host or ("localhost", "127.0.0.1")), passphrase)
     typer.echo(f"CA certificate: {folder / 'ca.pem'}")
+
+
+@ca_app.command("node")
+def ca_node(
+    folder: CaFolder,
+    host: Annotated[
+        list[str] | None,
+        typer.Option(help="Names or addresses banks dial; repeat. Default: those of the one in force."),
+    ] = None,
+    passphrase: Passphrase = None,
+) -> None:
+    """Issue the node's certificate anew: before it runs out, or for other host names. Its key in the folder is kept.
+
+    Copy aggregator.pem, and aggregator.key if it is new, to the node, which takes them up without a restart.
+    """
+    from aggregator.pki.ca import certified_hosts, issue_server_certificate
+
+    before = certified_hosts(folder / "aggregator.pem")
+    hosts = tuple(host or before)
+    if not hosts:
+        raise ConfigError(f"{folder} has no certificate of the node to take host names from; give them by --host")
+    issue_server_certificate(folder, hosts, passphrase)
+    typer.echo(
+        f"{folder / 'aggregator.pem'}\nfor {', '.join(hosts)}" + (f"; before for {', '.join(before)}" if before else "")
+    )
 
 
 @ca_app.command("approve")
@@ -262,10 +306,13 @@ def ca_approve(
 
     Call the bank on a number you know; `bank-node enroll` has shown it the same fingerprint.
     """
-    from aggregator.pki.ca import request_fingerprint, sign_request
+    from aggregator.pki.ca import request_fingerprint, request_identity, sign_request
 
     pem = request.read_bytes()
     expected = request_fingerprint(pem)
+    asked = request_identity(pem)
+    if asked != bank:
+        raise ConfigError(f"{request} asks for the id {asked}, not {bank}; nothing was signed")
     if not fingerprint:
         typer.echo(f"Ask {bank} to read out the fingerprint that `bank-node enroll` showed, and type it here.")
         fingerprint = typer.prompt("fingerprint")
@@ -305,10 +352,11 @@ def ca_list(folder: CaFolder) -> None:
     """List all certificates the CA has signed."""
     from aggregator.pki.ca import issued_certificates
 
-    table = Table("id", "role", "serial", "until", "revoked", "why")
-    for c in issued_certificates(folder):
-        table.add_row(c.identity, c.role, c.serial, c.not_after[:10], c.revoked[:19], c.reason)
-    screen.print(table)
+    rows = [
+        (c.identity, c.role, c.serial, c.not_after[:10], c.revoked[:19], c.reason) for c in issued_certificates(folder)
+    ]
+    heads = ("id", "role", "serial", "until", "revoked", "why")
+    print_table(screen, heads, rows, whole=("id", "role", "serial", "until", "revoked"))
 
 
 @ca_app.command("revoke")
@@ -340,12 +388,17 @@ def ca_crl(
 @ca_app.command("operator")
 def ca_operator(
     folder: CaFolder,
-    identity: Annotated[str, typer.Option(help="The operator's id; one certificate a person.")] = "operator",
+    identity: Annotated[str, typer.Option(help="The operator's id.")] = "operator",
+    again: Annotated[
+        bool, typer.Option("--again", help="Replace a certificate that is there; its key is kept.")
+    ] = False,
     passphrase: Passphrase = None,
 ) -> None:
     """Make an operator's key and certificate in the CA's folder."""
     from aggregator.pki.ca import make_key_and_request, sign_request
 
+    if (folder / f"{identity}.pem").exists() and not again:
+        raise ConfigError(f"{folder / identity}.pem is there already; nothing was changed. --again replaces it")
     request = make_key_and_request(folder / f"{identity}.key", identity, "operator")
     (folder / f"{identity}.pem").write_bytes(sign_request(folder, request, identity, "operator", passphrase=passphrase))
     typer.echo(str(folder / f"{identity}.pem"))

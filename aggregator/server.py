@@ -16,11 +16,12 @@ from aggregator.persistence.store import Store
 from aggregator.rpc.access import AccessControl, RevocationList
 from aggregator.rpc.decoding import SafeDecoding
 from aggregator.rpc.gate import CallGate
+from aggregator.rpc.node_certificate import NodeCertificate
 from aggregator.rpc.service import ConsortiumService
 from aggregator.runs.coordinator import Coordinator
 from protocol import crossbank_pb2_grpc as rpc
-from protocol.channel import CHANNEL_OPTIONS, read_private_key
-from protocol.errors import ConfigError, LocalError
+from protocol.channel import SERVER_OPTIONS
+from protocol.errors import LocalError
 from protocol.limits import MAX_BANKS, MAX_CALLS_PER_IDENTITY
 
 __all__ = ["AggregatorServer"]
@@ -51,7 +52,7 @@ class AggregatorServer:
         # A call holds a thread; so many that certificates which use all they may leave enough for the others.
         self._server = grpc.server(
             ThreadPoolExecutor(max_workers=MAX_BANKS * MAX_CALLS_PER_IDENTITY, thread_name_prefix="call"),
-            options=[*CHANNEL_OPTIONS, ("grpc.so_reuseport", 0), ("grpc.max_concurrent_streams", 64)],
+            options=[*SERVER_OPTIONS, ("grpc.so_reuseport", 0), ("grpc.max_concurrent_streams", 64)],
             interceptors=[CallGate(self.access), SafeDecoding(self.audit)],
         )
         rpc.add_ConsortiumServicer_to_server(ConsortiumService(self.coordinator, self.access), self._server)
@@ -64,17 +65,15 @@ class AggregatorServer:
         store.on_trouble = tell_health
         tell_health(store.trouble)
         health_pb2_grpc.add_HealthServicer_to_server(checks, self._server)
-        try:
-            root, chain = config.ca.read_bytes(), config.certificate.read_bytes()
-        except OSError as error:
-            raise ConfigError(f"{error.filename} can't be read: {error.strerror}") from error
-        credentials = grpc.ssl_server_credentials(
-            [(read_private_key(config.key, config.key_passphrase_file), chain)],
-            root_certificates=root,
-            require_client_auth=True,
+        certificate = NodeCertificate(
+            config.certificate,
+            config.key,
+            config.key_passphrase_file,
+            config.ca,
+            lambda text: self.audit.record(AuditKind.NODE_CERTIFICATE, detail=text),
         )
         try:
-            self.port = self._server.add_secure_port(config.listen, credentials)
+            self.port = self._server.add_secure_port(config.listen, certificate.credentials())
         except RuntimeError as error:
             raise LocalError(f"can't listen on {config.listen}: is it in use?") from error
         self._stopping = threading.Event()

@@ -10,14 +10,32 @@ from cryptography.hazmat.primitives import serialization
 from protocol.errors import ConfigError
 from protocol.limits import MAX_MESSAGE_BYTES
 
-__all__ = ["CHANNEL_OPTIONS", "TlsFiles", "open_channel", "open_channel_async", "read_private_key", "read_secret_file"]
+__all__ = [
+    "CHANNEL_OPTIONS",
+    "SERVER_OPTIONS",
+    "TlsFiles",
+    "open_channel",
+    "open_channel_async",
+    "read_private_key",
+    "read_secret_file",
+]
 
-CHANNEL_OPTIONS: tuple[tuple[str, Any], ...] = (
-    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.max_receive_message_length", 16 * MAX_MESSAGE_BYTES),  # a run's view with all its events
+#: What the node answers may be longer than what it takes: a list of runs, or a run with all its events.
+_MAX_ANSWER_BYTES = 16 * MAX_MESSAGE_BYTES
+_COMMON_OPTIONS: tuple[tuple[str, Any], ...] = (
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 20_000),
     ("grpc.enable_http_proxy", 0),
+)
+CHANNEL_OPTIONS: tuple[tuple[str, Any], ...] = (
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_receive_message_length", _MAX_ANSWER_BYTES),
+    *_COMMON_OPTIONS,
+)
+SERVER_OPTIONS: tuple[tuple[str, Any], ...] = (
+    ("grpc.max_send_message_length", _MAX_ANSWER_BYTES),
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    *_COMMON_OPTIONS,
 )
 
 

@@ -72,6 +72,25 @@ TABLE: Final[tuple[Row, ...]] = (
     ),
 )
 
+#: What gRPC's words for a connection that failed mean: name, validity, trust, or the address.
+_CAUSES: Final[tuple[tuple[str, str], ...]] = (
+    ("Hostname Verification Check failed", "its certificate is not for this host name; the operator issues one for it"),
+    ("is not in peer certificate", "its certificate is not for this host name; the operator issues one for it"),
+    ("certificate is not yet valid", "its certificate is not valid yet by this machine's clock, which may be behind"),
+    ("certificate has expired", "its certificate has run out by this machine's clock"),
+    ("certificate signature failure", "its certificate is not signed by the CA certificate that we were given"),
+    ("unable to get local issuer", "its certificate is of another CA than the one that we were given"),
+    ("self signed certificate", "its certificate is of another CA than the one that we were given"),
+    ("self-signed certificate", "its certificate is of another CA than the one that we were given"),
+    ("Connection refused", "nothing listens there; check the address and that the node runs"),
+    ("DNS resolution failed", "there is no such host; check the address"),
+    (
+        "Socket closed",
+        "it closed the connection at once, as it does when it does not take our certificate: another CA's, or run out; "
+        "its audit log says which",
+    ),
+)
+
 #: Errors whose text is the node's own, since it names run, step and bank.
 _TOLD: Final = frozenset({RunAborted, RosterChanged, SubmissionRefused})
 
@@ -99,6 +118,11 @@ def error_of(status: grpc.StatusCode, details: str, address: str) -> CrossbankEr
     said = f"{status.name}: {' '.join(details.split())[:MAX_DETAIL_CHARS]}".rstrip(": ")
     if status is _Code.RESOURCE_EXHAUSTED:
         return kind(f"the aggregator at {address} takes no more just now ({said})")
+    cause = next((text for mark, text in _CAUSES if mark in details), "") if status is _Code.UNAVAILABLE else ""
+    if cause:
+        return kind(f"no connection to the aggregator at {address}: {cause} ({said})")
+    if kind is AggregatorUnreachable and "the node can't keep its state" in details:
+        return kind(f"the aggregator at {address} is not ready: {details[:MAX_DETAIL_CHARS]}")
     if kind is AggregatorUnreachable:
         return kind(
             f"the aggregator at {address} does not answer; check the address, that it runs, and the certificates "

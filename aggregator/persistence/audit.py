@@ -31,6 +31,8 @@ class AuditKind(enum.StrEnum):
     """What a record is about."""
 
     NODE_STARTED = "node started"
+    #: The node read its own certificate, or could not use a changed one.
+    NODE_CERTIFICATE = "node certificate"
     #: The TLS handshake failed: no certificate, a foreign, expired or self-made one, or no TLS at all.
     HANDSHAKE_REFUSED = "handshake refused"
     #: TLS was fine, but the certificate is revoked, has run out, or is not one of a party.

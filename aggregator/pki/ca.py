@@ -30,11 +30,13 @@ __all__ = [
     "ROLES",
     "IssuedCertificate",
     "check_certified",
+    "certified_hosts",
     "create_ca",
     "issue_server_certificate",
     "issued_certificates",
     "make_key_and_request",
     "request_fingerprint",
+    "request_identity",
     "revoke",
     "sign_renewal",
     "sign_request",
@@ -157,6 +159,21 @@ def request_fingerprint(request_pem: bytes) -> str:
     except ValueError as error:
         raise ConfigError("the certificate request does not parse") from error
     return _fingerprint(key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo))
+
+
+def request_identity(request_pem: bytes) -> str:
+    """The id that a request asks for.
+
+    Raises:
+        ConfigError: the request does not parse, or names nobody.
+    """
+    try:
+        names = x509.load_pem_x509_csr(request_pem).subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    except ValueError as error:
+        raise ConfigError("the certificate request does not parse") from error
+    if not names:
+        raise ConfigError("the certificate request does not say whose it is")
+    return str(names[0].value)
 
 
 def _fingerprint(public_key: bytes) -> str:
@@ -345,8 +362,29 @@ def sign_request(
 
 
 def issue_server_certificate(folder: Path, hosts: tuple[str, ...], passphrase: Path | None = None) -> None:
-    """Make the aggregator's own key and certificate (``aggregator.key``, ``aggregator.pem``) in `folder`."""
+    """Make the aggregator's own key (an existing one is kept) and certificate in `folder`.
+
+    They are ``aggregator.key`` and ``aggregator.pem``; a certificate that is there is replaced.
+    """
     request = make_key_and_request(folder / "aggregator.key", "aggregator", "aggregator")
     (folder / "aggregator.pem").write_bytes(
         sign_request(folder, request, "aggregator", "aggregator", hosts, passphrase=passphrase)
     )
+
+
+def certified_hosts(path: Path) -> tuple[str, ...]:
+    """The names and addresses that a server's certificate is for; none if there is no such file.
+
+    Raises:
+        ConfigError: the file is no certificate.
+    """
+    if not path.exists():
+        return ()
+    try:
+        certificate = x509.load_pem_x509_certificate(path.read_bytes())
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return ()
+    except ValueError as error:
+        raise ConfigError(f"{path} is no certificate") from error
+    return tuple(str(name.value) for name in names)

@@ -159,9 +159,20 @@ def install_certificate(certificate_pem: bytes, files: TlsFiles, bank: str) -> N
         ConfigError: it is not for our key, our id, or not of our CA. The certificate of before stays.
     """
     try:
+        ca = x509.load_pem_x509_certificate(files.ca.read_bytes())
+    except OSError as error:
+        raise ConfigError(
+            f"the CA's certificate {files.ca} can't be read: {error.strerror}; put the operator's ca.pem there first"
+        ) from error
+    except ValueError as error:
+        raise ConfigError(f"{files.ca} is no certificate; the operator sends the CA's as ca.pem") from error
+    try:
         certificate = x509.load_pem_x509_certificate(certificate_pem)
-        certificate.verify_directly_issued_by(x509.load_pem_x509_certificate(files.ca.read_bytes()))
-    except (OSError, ValueError, TypeError, InvalidSignature) as error:
+    except ValueError as error:
+        raise ConfigError(f"that is no certificate (PEM), so not one of the CA in {files.ca}") from error
+    try:
+        certificate.verify_directly_issued_by(ca)
+    except (ValueError, TypeError, InvalidSignature) as error:
         raise ConfigError(f"that certificate is not one of the CA in {files.ca}") from error
     key = serialization.load_pem_private_key(read_private_key(files.key, files.passphrase), None)
     if key.public_key() != certificate.public_key():

@@ -336,6 +336,140 @@ def test_enrolment_renewal_and_revocation_by_the_commands(tmp_path: Path) -> Non
     )
 
 
+def test_the_ca_s_commands_replace_nothing_silently(tmp_path: Path) -> None:
+    ca = tmp_path / "ca"
+    _run("aggregator", "ca", "init", ca, "--host", "node.example.org")
+    before = {path.name: path.read_bytes() for path in ca.iterdir()}
+    told = _run("aggregator", "ca", "init", ca, ok=False)
+    assert "nothing was changed" in told and "aggregator ca node" in told
+    assert {path.name: path.read_bytes() for path in ca.iterdir()} == before
+    assert "node.example.org" in _run("aggregator", "ca", "node", ca)
+    assert (ca / "aggregator.pem").read_bytes() != before["aggregator.pem"]
+    assert "before for node.example.org" in _run("aggregator", "ca", "node", ca, "--host", "other.example.org")
+    (ca / "aggregator.pem").unlink()
+    assert "--host" in _run("aggregator", "ca", "node", ca, ok=False)
+    _run("aggregator", "ca", "operator", ca)
+    operator = (ca / "operator.pem").read_bytes()
+    assert "nothing was changed" in _run("aggregator", "ca", "operator", ca, ok=False)
+    assert (ca / "operator.pem").read_bytes() == operator
+    _run("aggregator", "ca", "operator", ca, "--again")
+    assert (ca / "operator.pem").read_bytes() != operator
+
+
+def test_a_request_is_signed_for_the_id_that_it_asks_for_only(tmp_path: Path) -> None:
+    create_ca(tmp_path)
+    request = tmp_path / "north.csr"
+    request.write_bytes(make_request(tmp_path / "north.key", "north_bank"))
+    spoken = request_fingerprint(request.read_bytes())
+    approve = ("aggregator", "ca", "approve", tmp_path, request, "--fingerprint", spoken, "--out", tmp_path / "n.pem")
+    assert "asks for the id north_bank, not south_bank" in _run(*approve, "--bank", "south_bank", ok=False)
+    assert not (tmp_path / "n.pem").exists()
+    _run(*approve, "--bank", "north_bank")
+
+
+def test_accept_says_that_the_ca_s_certificate_is_missing(tmp_path: Path) -> None:
+    from bank_node.transport.identity import install_certificate
+
+    create_ca(tmp_path / "ca")
+    pem = sign_request(tmp_path / "ca", make_request(tmp_path / "a.key", "a"), "a", "bank")
+    files = TlsFiles(ca=tmp_path / "ca.pem", certificate=tmp_path / "a.pem", key=tmp_path / "a.key")
+    with pytest.raises(ConfigError, match=r"ca\.pem can't be read: No such file.*put the operator's ca\.pem there"):
+        install_certificate(pem, files, "a")
+    (tmp_path / "ca.pem").write_bytes((tmp_path / "ca" / "ca.pem").read_bytes())
+    install_certificate(pem, files, "a")
+
+
+def test_the_node_takes_a_new_certificate_without_a_restart(tmp_path: Path) -> None:
+    from aggregator.pki.ca import issue_server_certificate
+
+    certificates = tmp_path / "certificates"
+    make_certificates(certificates, BANKS[:1])
+    node = AggregatorProcess(tmp_path / "node", certificates)
+    node.start()
+    try:
+
+        def shown() -> int:
+            host, _, port = node.address.rpartition(":")
+            context = ssl.create_default_context(cafile=str(certificates / "ca.pem"))
+            files = bank_files(certificates, BANKS[0])
+            context.load_cert_chain(files.certificate, files.key)
+            with (
+                socket.create_connection((host, int(port))) as raw,
+                context.wrap_socket(raw, server_hostname=host) as made,
+            ):
+                found = made.getpeercert()
+                assert found is not None
+                return int(str(found["serialNumber"]), 16)
+
+        first = shown()
+        old = (certificates / "aggregator.pem").read_bytes()
+        # What does not belong together is not taken up; the node goes on.
+        make_certificates(tmp_path / "forger", [])
+        shutil.copy(tmp_path / "forger" / "aggregator.pem", certificates / "aggregator.pem")
+        assert shown() == first
+        (certificates / "aggregator.pem").write_bytes(old)
+        issue_server_certificate(certificates, ("localhost", "127.0.0.1"))
+        second = shown()
+        assert second != first
+        log = _audit(tmp_path / "node" / "aggregator.db")
+        told = [r.detail for r in log.records() if r.kind == AuditKind.NODE_CERTIFICATE]
+        assert f"serial {second:x}" in told[-1] and any(text.startswith("not taken up") for text in told)
+    finally:
+        node.stop()
+
+
+@pytest.mark.parametrize(
+    ("hosts", "shift_hours", "days", "told"),
+    [
+        (("node.example.org",), 0, 397, "not for this host name"),
+        (("127.0.0.1",), 2, 397, "not valid yet by this machine's clock"),
+        (("127.0.0.1",), 0, -1, "has run out by this machine's clock"),
+    ],
+)
+def test_a_caller_is_told_what_is_wrong_with_the_node_s_certificate(
+    node: Node, tmp_path: Path, hosts: tuple[str, ...], shift_hours: int, days: int, told: str
+) -> None:
+    import types
+
+    from aggregator.pki import ca as pki
+
+    request = make_key_and_request(node.certificates / "aggregator.key", "aggregator", "aggregator")
+    shift = dt.timedelta(hours=shift_hours)
+
+    class Later(dt.datetime):
+        @classmethod
+        def now(cls, tz: dt.tzinfo | None = None) -> dt.datetime:  # type: ignore[override]
+            return dt.datetime.now(tz) + shift
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pki, "dt", types.SimpleNamespace(datetime=Later, timedelta=dt.timedelta, UTC=dt.UTC))
+        pem = sign_request(node.certificates, request, "aggregator", "aggregator", hosts, days=days)
+    (node.certificates / "aggregator.pem").write_bytes(pem)
+    client = node.client(BANKS[0], 0.3)
+    with pytest.raises(AggregatorUnreachable, match=told):
+        client.runs()
+    client.close()
+    trusting = TlsFiles(
+        ca=tmp_path / "other" / "ca.pem",
+        certificate=node.certificates / f"{BANKS[0]}.pem",
+        key=node.certificates / f"{BANKS[0]}.key",
+    )
+    make_certificates(tmp_path / "other", [])
+    client = _client(node.address, trusting, BANKS[0])
+    with pytest.raises(AggregatorUnreachable, match="CA"):
+        client.runs()
+    client.close()
+
+
+def test_a_caller_whose_own_certificate_is_not_taken_is_told_so(node: Node, tmp_path: Path) -> None:
+    key, pem = tmp_path / "late.key", tmp_path / "late.pem"
+    pem.write_bytes(sign_request(node.certificates, make_request(key, BANKS[0]), BANKS[0], "bank", days=-1))
+    client = _client(node.address, TlsFiles(ca=node.certificates / "ca.pem", certificate=pem, key=key), BANKS[0])
+    with pytest.raises(AggregatorUnreachable, match="does not take our certificate"):
+        client.runs()
+    client.close()
+
+
 def test_a_certificate_for_another_key_or_bank_is_not_installed(tmp_path: Path) -> None:
     from bank_node.transport.identity import install_certificate
 

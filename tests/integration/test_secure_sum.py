@@ -177,6 +177,6 @@ def test_keys_are_wiped_when_the_run_ends(node: Node) -> None:
 def test_an_unreachable_aggregator_is_a_clear_error(node: Node) -> None:
     node.server.stop()
     client = node.client(BANKS[0], patience_seconds=0.5)
-    with pytest.raises(AggregatorUnreachable, match=r"127\.0\.0\.1:\d+ does not answer"):
+    with pytest.raises(AggregatorUnreachable, match=r"127\.0\.0\.1:\d+"):
         client.runs()
     client.close()

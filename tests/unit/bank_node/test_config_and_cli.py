@@ -121,7 +121,7 @@ def test_a_broken_feed_is_one_line_and_exit_code_2(bank: Path, damage) -> None:
 def test_an_unreachable_aggregator_is_named(bank: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bank_node.transport.client._LONGEST_PAUSE", 0.1)
     client = pipeline._client(load_config(bank), patience_seconds=0.3)
-    with pytest.raises(LocalError.__mro__[1], match=r"127\.0\.0\.1:1 does not answer"):
+    with pytest.raises(LocalError.__mro__[1], match=r"127\.0\.0\.1:1: nothing listens there"):
         client.runs()
     client.close()
 
