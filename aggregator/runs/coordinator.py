@@ -7,7 +7,6 @@ memory or anybody is told (`aggregator.runs.changes`); counters of a step's prog
 
 import contextlib
 import logging
-import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +16,7 @@ from aggregator.aggregation.ciphertext_sum import PublicContext
 from aggregator.persistence.store import SUMS, DeclineRow, MemberRow, ReportRow, Store
 from aggregator.persistence.sum_files import FinishedSum, SumFiles
 from aggregator.runs.changes import Change
-from aggregator.runs.opening import check_opening, oddities
+from aggregator.runs.opening import first_words, new_run
 from aggregator.runs.run import Run, load_run, run_row
 from aggregator.runs.steps import StepSum
 from protocol.codec import announcement_to_pb, bundle_to_pb, report_to_pb
@@ -26,7 +25,6 @@ from protocol.he_parameters import HE_FINGERPRINT
 from protocol.limits import MAX_OPEN_RUNS
 from protocol.masks import roster_digest
 from protocol.messages import (
-    WARNING,
     Chunk,
     JoinRequest,
     KeyAnnouncement,
@@ -84,24 +82,15 @@ class Coordinator:
     # -- operator ---------------------------------------------------------------------------------------------
 
     def open_run(self, settings: RunSettings) -> RunView:
-        """Make a run and let its roster join.
-
-        Raises:
-            PlanError: no bank could read its plan.
-            SubmissionRefused: too many runs are open.
-        """
-        check_opening(settings)
+        """Make a run and let its roster join; `aggregator.runs.opening` says what is refused, and what is told."""
+        run = new_run(settings, self._now())
         with self._lock:
             if sum(run.phase not in TERMINAL for run in self._runs.values()) >= MAX_OPEN_RUNS:
                 raise SubmissionRefused(f"{MAX_OPEN_RUNS} runs are open; end one first")
-            now = self._now()
-            stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(now))
-            run = Run(run_id=f"run-{stamp}-{secrets.token_hex(3)}", settings=settings, created_at=now)
             with self._change(run) as change:
                 change.move(RunEventKind.OPENED)
-                change.log("", f"opened for {len(settings.roster)} banks, {settings.rounds} rounds")
-                for text in oddities(settings, self._runs.values()):
-                    change.log("", f"{WARNING}{text}")
+                for text in first_words(settings, self._runs.values()):
+                    change.log("", text)
             return change.run.view()
 
     def abort_run(self, run_id: str, reason: str) -> RunView:

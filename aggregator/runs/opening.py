@@ -1,17 +1,20 @@
-"""What the node says to a new run before it is opened: whether banks can read its plan, and what looks odd. Pure.
+"""What the node looks at when a run is opened: whether banks can read its plan, and what is odd. It keeps no runs.
 
 The node has no list of members: the CA's is kept off it. It knows which banks have joined runs, and with which data
 contract, so that a misspelt bank or an old fingerprint is told as a warning in the run's history, and never refused.
 """
 
+import secrets
+import time
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
+from aggregator.runs.run import Run
 from protocol.documents import did_you_mean
-from protocol.messages import RunSettings
+from protocol.messages import WARNING, RunSettings
 from protocol.run_plan import announced_plan
 
-__all__ = ["EarlierRun", "check_opening", "oddities"]
+__all__ = ["EarlierRun", "first_words", "new_run", "oddities"]
 
 
 class EarlierRun(Protocol):
@@ -22,13 +25,25 @@ class EarlierRun(Protocol):
     joined: list[str]
 
 
-def check_opening(settings: RunSettings) -> None:
-    """Check what every bank checks of a run's settings before it joins.
+def new_run(settings: RunSettings, now: float) -> Run:
+    """A run that nobody has been told of yet.
+
+    Args:
+        settings: the operator's.
+        now: Unix seconds.
 
     Raises:
-        PlanError: the same that a bank says.
+        PlanError: no bank could read its plan; the text is the one that a bank would say.
     """
     announced_plan(settings)
+    stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(now))
+    return Run(run_id=f"run-{stamp}-{secrets.token_hex(3)}", settings=settings, created_at=now)
+
+
+def first_words(settings: RunSettings, earlier: Iterable[EarlierRun]) -> list[str]:
+    """The first lines of a run's history: that it is opened, and what an operator should look at."""
+    opened = f"opened for {len(settings.roster)} banks, {settings.rounds} rounds"
+    return [opened, *(f"{WARNING}{text}" for text in oddities(settings, earlier))]
 
 
 def oddities(settings: RunSettings, earlier: Iterable[EarlierRun]) -> list[str]:
