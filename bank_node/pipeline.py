@@ -116,17 +116,19 @@ def gate(config_path: Path | str, run_id: str, *, log: Log = logger.info) -> dic
         QualityGateClosed: a rule is broken; the consortium has been told which, without counts. Mend the feed, extract
             again, and clear the task while the run still waits.
     """
-    from bank_node.data_governance.quality_report import assess, write_report
+    from bank_node.data_governance.quality_report import assess, expected_until, write_report
     from features import load_contract
 
     config = load_config(Path(config_path))
     contract = load_contract(config.contract)
     with _working_on(config, run_id, "gate", log) as session:
         plan = announced_plan(session.view.settings)
-        report = assess(config, contract, plan.data_until)
+        opened = dt.datetime.fromtimestamp(session.view.created_at, dt.UTC)
+        report = assess(config, contract, expected_until(plan, opened))
         page = write_report(config, report)
         for finding in report.findings:
-            log(f"{finding.rule}: {'broken' if finding.good is False else 'holds' if finding.good else 'not judged'}")
+            words = f": {finding.words}" if finding.warning else ""
+            log(f"{' '.join(filter(None, (finding.rule, finding.subject)))}: {finding.verdict}{words}")
         if not report.passed and config.bank_id not in session.view.joined:
             session.decline(contract.fingerprint, report.public_reason)
             raise QualityGateClosed(f"bank {config.bank_id} does not join run {run_id}: {report.reason}; see {page}")
@@ -176,7 +178,7 @@ def train(config_path: Path | str, run_id: str, *, log: Log = logger.info) -> di
             anchor=shared.anchor if shared else Point.keys().text,
             unit=unit,
             on_bins=lambda ours, total: told_of_bins(
-                config, contract, held.times, rows.columns, ours, total, session.secure_sum, unit, run_id, words
+                config, contract, held.times, rows.columns, ours, total, session.secure_sum, unit, run_id, words, log
             ),
         )
         folder, params = config.run_dir(run_id), plan.boosting

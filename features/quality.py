@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from features.contract.schema import DataContract
 
-__all__ = ["DayCounts", "Finding", "QualityReport", "daily_counts", "judge"]
+__all__ = ["DayCounts", "Finding", "QualityReport", "daily_counts", "judge", "judge_drift"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +48,7 @@ class Finding:
         good: None where the rule could not be judged.
         words: what was found, with counts and shares; stays at the bank.
         public: what the consortium may be told if it is bad: rule and column, no count.
+        warning: whether it holds, but is worth a look.
     """
 
     rule: str
@@ -55,6 +56,14 @@ class Finding:
     good: bool | None
     words: str
     public: str
+    warning: bool = False
+
+    @property
+    def verdict(self) -> str:
+        """One word: broken, holds, not judged; or a warning."""
+        if self.good is None:
+            return "not judged"
+        return "broken" if not self.good else "warning" if self.warning else "holds"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +104,13 @@ class QualityReport:
             "rows": self.rows,
             "quarantined": dict(self.quarantined),
             "findings": [
-                {"rule": each.rule, "subject": each.subject, "good": each.good, "words": each.words}
+                {
+                    "rule": each.rule,
+                    "subject": each.subject,
+                    "good": each.good,
+                    "warning": each.warning,
+                    "words": each.words,
+                }
                 for each in self.findings
             ],
             "days": [
@@ -194,6 +209,37 @@ def _freshness(newest: date | None, spec: QualitySpec, expected: date | None) ->
         age <= spec.stale_days,
         f"the newest payment is of {newest}, {age} days before {expected}; {spec.stale_days} may be",
     )
+
+
+def judge_drift(indices: Mapping[str, float | None], spec: QualitySpec) -> list[Finding]:
+    """What the features' drift against the bank's own past comes to: a finding for each that is worth one.
+
+    Args:
+        indices: population stability index by feature; None where there are too few rows.
+        spec: the contract's limits; its growing features are not judged.
+    """
+    known = {name: value for name, value in indices.items() if value is not None and name not in spec.growing}
+    if not known:
+        return [Finding(rule="drift", subject="", good=None, words="too few rows to compare", public="drift")]
+    findings = []
+    for name, value in sorted(known.items(), key=lambda each: -each[1]):
+        if value >= spec.drift_warn:
+            findings.append(
+                Finding(
+                    rule="drift",
+                    subject=name,
+                    good=value < spec.drift_stop,
+                    words=f"feature {name}: PSI {value:.2f} against the days before; a warning from "
+                    f"{spec.drift_warn:g} on, no joining from {spec.drift_stop:g} on",
+                    public=f"drift of {name}" if spec.publish_drift else "drift",
+                    warning=True,
+                )
+            )
+    if not findings:
+        worst = max(known, key=lambda name: known[name])
+        words = f"largest PSI against the days before: {known[worst]:.2f} ({worst})"
+        findings.append(Finding(rule="drift", subject="", good=True, words=words, public="drift"))
+    return findings
 
 
 def _quarantine(rows: int, bad: int, spec: QualitySpec) -> Finding:

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from bank_node.boosting.binning import BINNING_TOTALS
 from bank_node.dtypes import Integers
 
-__all__ = ["DRIFTED", "Drift", "drift_of", "psi", "split_counts"]
+__all__ = ["DRIFTED", "RECENT_DAYS", "SHORT_DAYS", "Drift", "drift_of", "psi", "recent_and_past", "split_counts"]
 
 
 GROUPS = 10
@@ -22,20 +23,33 @@ GROUPS = 10
 DRIFTED = 0.25
 """From here on a distribution counts as another one, by convention; 0.1 is worth a look."""
 
+RECENT_DAYS = 28
+"""A bank's newest rows, compared with its earlier ones."""
+
+SHORT_DAYS = 30
+"""The first days of a history, in which the longest windows are not full yet: no past to compare with."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drift:
-    """PSI of each feature; None where there are too few rows."""
+    """PSI of each feature; None where there are too few rows.
+
+    Attributes:
+        growing: features that grow with history, which the words leave out: they would hide the others.
+    """
 
     consortium: dict[str, float | None]
     own_past: dict[str, float | None]
+    growing: frozenset[str] = frozenset()
 
     @property
     def words(self) -> str:
         """One line: the largest values, without a count."""
         parts = []
         for name, found in (("the consortium", self.consortium), ("its own past", self.own_past)):
-            known = {feature: value for feature, value in found.items() if value is not None}
+            known = {
+                feature: value for feature, value in found.items() if value is not None and feature not in self.growing
+            }
             if known:
                 worst = max(known, key=lambda feature: known[feature])
                 over = sum(value >= DRIFTED for value in known.values())
@@ -86,15 +100,30 @@ def split_counts(vector: Integers, sizes: Sequence[int]) -> list[Integers]:
     return parts
 
 
+def recent_and_past(times: npt.NDArray[np.datetime64]) -> tuple[slice, slice]:
+    """Which rows are the newest `RECENT_DAYS`, and which the past: those before, without a history's `SHORT_DAYS`.
+
+    Args:
+        times: datetime64 (n,), in order.
+    """
+    if not len(times):
+        return slice(0, 0), slice(0, 0)
+    newest = int(np.searchsorted(times, times[-1] - np.timedelta64(RECENT_DAYS, "D"), side="right"))
+    full = int(np.searchsorted(times, times[0] + np.timedelta64(SHORT_DAYS, "D")))
+    return slice(newest, len(times)), slice(min(full, newest), newest)
+
+
 def drift_of(
     names: Sequence[str],
     ours: Sequence[Integers],
     consortium: Sequence[Integers],
     recent: Sequence[Integers],
     past: Sequence[Integers],
+    growing: Sequence[str] = (),
 ) -> Drift:
     """PSI of each feature: all our rows against the consortium's, and our recent rows against our earlier ones."""
     return Drift(
         consortium={name: psi(a, b) for name, a, b in zip(names, ours, consortium, strict=True)},
         own_past={name: psi(a, b) for name, a, b in zip(names, recent, past, strict=True)},
+        growing=frozenset(growing),
     )

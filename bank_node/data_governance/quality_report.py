@@ -6,6 +6,7 @@ One report for each newest day, in ``work_dir/quality``; the last one decides at
 import datetime as dt
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import jinja2
@@ -14,21 +15,27 @@ import numpy.typing as npt
 
 from bank_node.boosting import grid_counts
 from bank_node.config import BankConfig
-from bank_node.consortium import SecureSum
-from bank_node.data_governance.drift import drift_of, split_counts
+from bank_node.consortium import Log, SecureSum
+from bank_node.data_governance.drift import (
+    RECENT_DAYS,
+    SHORT_DAYS,
+    drift_of,
+    psi,
+    recent_and_past,
+    split_counts,
+)
 from bank_node.dtypes import Floats, Integers
 from bank_node.files import write_atomic
+from protocol.run_plan import RunPlan
 from features import DataContract
-from features.quality import QualityReport, daily_counts, judge
+from features.incremental import read_features
+from features.quality import QualityReport, daily_counts, judge, judge_drift
 from features.sources.files import engine
 from features.store.partitions import FeatureStore
 from protocol.steps import Step
 
-__all__ = ["assess", "plot", "render", "told_of_bins", "write_report"]
+__all__ = ["assess", "expected_until", "plot", "render", "told_of_bins", "write_report"]
 
-
-RECENT_DAYS = 28
-"""A bank's newest training rows, compared with its earlier ones for drift."""
 
 _WIDTH, _HEIGHT = 720, 90
 
@@ -52,7 +59,7 @@ def assess(config: BankConfig, contract: DataContract, expected_until: dt.date |
         for column, reason, count in entry["quarantined"]:
             name = f"{column or 'line'}: {reason}"
             quarantined[name] = quarantined.get(name, 0) + int(count)
-    return judge(
+    report = judge(
         days,
         contract.quality,
         label_delay_days=contract.label.delay_days,
@@ -60,6 +67,42 @@ def assess(config: BankConfig, contract: DataContract, expected_until: dt.date |
         quarantined=quarantined,
         expected_until=expected_until,
     )
+    drift = judge_drift(_own_drift(store, contract), contract.quality)
+    return replace(report, findings=(*report.findings, *drift))
+
+
+def expected_until(plan: RunPlan, opened: dt.datetime) -> dt.date:
+    """Until which day a run expects payments: as its plan says, or where its training rows end, or when it was opened.
+
+    Args:
+        plan: the run's.
+        opened: when, UTC.
+    """
+    if plan.data_until is not None:
+        return plan.data_until
+    return opened.date() if plan.train_until is None else plan.train_until.date()
+
+
+def _own_drift(store: FeatureStore, contract: DataContract) -> dict[str, float | None]:
+    """PSI of the newest days' features against the days before, by feature; one pass, a day in memory at a time.
+
+    Shared features are not judged here: of the days since the last run the bank has no tables yet.
+    """
+    names = contract.local_names
+    days = [day for day in store.days("features") if store.facts(store.partition("features", day)).get("rows")]
+    if not days:
+        return {}
+    newest, full = days[-1] - dt.timedelta(days=RECENT_DAYS), days[0] + dt.timedelta(days=SHORT_DAYS)
+    grids = [feature.grid.edges() for feature in contract.features if feature.name in names]
+    found = {which: [np.zeros(len(grid) + 2, dtype=np.int64) for grid in grids] for which in (True, False)}
+    for first, last, recent in ((full, newest, False), (newest + dt.timedelta(days=1), None, True)):
+        for table in read_features(store, contract, since=first, until=last):
+            if not len(table):
+                continue
+            columns = np.column_stack([table[name].to_numpy().astype(np.float32) for name in names])
+            for total, counts in zip(found[recent], grid_counts(columns, grids), strict=True):
+                total += counts
+    return {name: psi(new, old) for name, new, old in zip(names, found[True], found[False], strict=True)}
 
 
 def write_report(config: BankConfig, report: QualityReport) -> Path:
@@ -83,6 +126,7 @@ def told_of_bins(
     unit: int,
     run_id: str,
     first_words: str,
+    log: Log,
 ) -> str:
     """Write the bank's drift into the run's folder, sum the counts that the contract publishes; a line for the node.
 
@@ -91,17 +135,20 @@ def told_of_bins(
         ours, total: our counts of the binning step, and all banks'.
         secure_sum: for the published counts, as step ``bins/<unit>/counts``.
         first_words: what to say before.
+        log: told of the drift, whatever the contract publishes.
     """
     grids = [feature.grid.edges() for feature in contract.features]
     sizes = [len(grid) + 2 for grid in grids]
-    newest = int(np.searchsorted(times, times[-1] - np.timedelta64(RECENT_DAYS, "D"), side="right"))
+    newest, past = recent_and_past(times)
     drift = drift_of(
         contract.feature_names,
         split_counts(ours, sizes),
         split_counts(total, sizes),
-        grid_counts(columns[newest:], grids),
-        grid_counts(columns[:newest], grids),
+        grid_counts(columns[newest], grids),
+        grid_counts(columns[past], grids),
+        contract.quality.growing,
     )
+    log(drift.words)
     write_atomic(config.run_dir(run_id) / "drift.json", json.dumps(drift.to_mapping(), indent=2).encode())
     words = [first_words] if first_words else []
     if contract.quality.publish_counts:
@@ -174,8 +221,8 @@ svg{width:100%;height:90px;background:#f6f6f6;fill:#3b6ea5}</style></head><body>
  'The gate is closed: ' ~ report.public_reason ~ '.' }}</p>
 <p>Up to {{ report.newest or 'no day' }}. {{ report.rows }} rows read.</p>
 <table><tbody>{% for each in report.findings %}<tr><td>{{ each.rule }}</td><td>{{ each.subject }}</td>
-<td class="{{ 'bad' if each.good == False else 'good' if each.good else '' }}">{{ 'broken' if each.good == False else
- 'holds' if each.good else 'not judged' }}</td><td>{{ each.words }}</td></tr>{% endfor %}</tbody></table>
+<td class="{{ 'bad' if each.good == False or each.warning else 'good' if each.good else '' }}">{{ each.verdict
+ }}</td><td>{{ each.words }}</td></tr>{% endfor %}</tbody></table>
 {% for title, svg in plots.items() %}<h2>{{ title }}, by day</h2>{{ svg }}{% endfor %}
 <h2>Quarantined rows</h2>{% if report.quarantined %}<table><tbody>{% for reason, count in report.quarantined.items() %}
 <tr><td>{{ reason }}</td><td>{{ count }}</td></tr>{% endfor %}</tbody></table>{% else %}<p>None.</p>{% endif %}

@@ -224,6 +224,8 @@ class DataContract(_Model):
                     raise ValueError(f"kind {entity.name} names the channel {channel}, which is not in its vocabulary")
         if not self.local_names:
             raise ValueError("at least one feature must be the bank's own")
+        if strange := [name for name in self.quality.growing if name not in {each.name for each in self.features}]:
+            raise ValueError(f"quality.growing names {strange[0]}, which is no feature of the contract")
         return self
 
     @cached_property

@@ -34,6 +34,9 @@ class QualitySpec(BaseModel):
         unlabelled_rise: how far the share of payments without a label may be above the history's, where settled.
         stale_days: most days between the newest payment and the date that a run announces.
         quarantined: largest share of rows that could not be read.
+        drift_warn, drift_stop: population stability index of a feature, the newest 28 days against the bank's own days
+            before: from the first on it is a warning, from the second on the bank does not join.
+        growing: features that grow with the length of a bank's history; no drift of theirs is judged.
         publish_counts: whether rows, labelled and quarantined rows are told to the consortium, as sums over all banks.
         publish_drift: whether a bank's largest drift is told to the consortium's node.
     """
@@ -50,8 +53,17 @@ class QualitySpec(BaseModel):
     unlabelled_rise: float = Field(default=0.5, gt=0, le=1)
     stale_days: int = Field(default=5, ge=0, le=365)
     quarantined: float = Field(default=0.05, ge=0, le=1)
+    drift_warn: float = Field(default=0.25, gt=0, le=100)
+    drift_stop: float = Field(default=1.0, gt=0, le=100)
+    growing: tuple[str, ...] = ()
     publish_counts: bool = False
     publish_drift: bool = False
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "QualitySpec":
+        if self.drift_warn > self.drift_stop:
+            raise ValueError("drift_warn must not be above drift_stop")
+        return self
 
 
 COLUMNS: Final = ("payments", "frauds", "customers", "banks")

@@ -1,5 +1,6 @@
 """The gate: a bank with a broken feed is stopped with the reason, at its own side and at the node; the others go on."""
 
+import datetime as dt
 import json
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from typer.testing import CliRunner
 from bank_node import pipeline
 from bank_node.cli import app
 from bank_node.config import load_config
+from bank_node.data_governance.quality_report import expected_until
 from features import load_contract
 from protocol.errors import ProtocolViolation, QualityGateClosed
 from protocol.messages import JoinRequest
@@ -36,7 +38,7 @@ def configs(node: Node, tmp_path: Path) -> dict[str, Path]:
 
 
 def opened(node: Node, minimum: int, **plan: object) -> str:
-    parameters = RunPlan(params={"n_estimators": 2, "max_depth": 3}, **plan).to_json()
+    parameters = RunPlan(params={"n_estimators": 2, "max_depth": 3}, **({"data_until": "2026-03-22"} | plan)).to_json()
     return node.open(
         contract_fingerprint=CONTRACT.fingerprint, parameters_json=parameters, minimum_roster=minimum, rounds=2
     )
@@ -122,3 +124,44 @@ def test_a_reason_of_a_peer_is_bounded() -> None:
     for text in ("x" * 3000, "two\nlines", "\x1b[31m"):
         with pytest.raises(ProtocolViolation):
             JoinRequest(run_id="r", bank="b", contract_fingerprint=digest, he_fingerprint=digest, declined=text)
+
+
+def test_a_drift_warns_above_one_bound_and_closes_the_gate_above_another(node: Node, configs: dict[str, Path]) -> None:
+    """Amounts of the last weeks in another unit: no rule of counts sees it."""
+    run, bank = opened(node, 3), BANKS[1]
+    events = Path(load_config(configs[bank]).events)
+    table, said = pd.read_parquet(events), []
+    late = table["event_time"] > table["event_time"].max() - pd.Timedelta(days=25)
+
+    def judged(factor: float) -> None:
+        table.assign(amount=table["amount"].where(~late, table["amount"] * factor).round(2)).to_parquet(
+            events, index=False
+        )
+        pipeline.extract(configs[bank], log=lambda _: None)
+        said.clear()
+        pipeline.gate(configs[bank], run, log=said.append)
+
+    judged(1.0)
+    told = [text for text in said if text.startswith("drift")]
+    assert told and not [text for text in told if "history_days" in text or "pair_count" in text], "they only grow"
+    judged(2.0)
+    warned = [text for text in said if text.startswith("drift account_max_30d: warning: feature account_max_30d: PSI ")]
+    assert warned and "a warning from 0.25 on, no joining from 1 on" in warned[0], said
+    with pytest.raises(QualityGateClosed, match="feature amount: PSI"):
+        judged(100.0)
+    with node.operator() as operator:
+        texts = [event.text for event in operator.get_run(run).events if event.bank == bank]
+    assert len(texts) == 1 and "drift of amount" in texts[0]
+
+
+def test_freshness_is_judged_whatever_the_plan_leaves_out() -> None:
+    opening = dt.datetime(2026, 4, 1, 13, tzinfo=dt.UTC)
+    assert expected_until(RunPlan(), opening) == dt.date(2026, 4, 1)
+    assert expected_until(RunPlan(train_until="2026-03-01"), opening) == dt.date(2026, 3, 1)
+    assert expected_until(RunPlan(train_until="2026-03-01", data_until="2026-03-20"), opening) == dt.date(2026, 3, 20)
+
+
+def test_a_run_opened_as_documented_finds_a_stale_feed(node: Node, configs: dict[str, Path]) -> None:
+    run = opened(node, 3, data_until=None)
+    with pytest.raises(QualityGateClosed, match="the newest payment is of 2026-03-2"):
+        pipeline.gate(configs[BANKS[0]], run, log=lambda _: None)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bank_node.data_governance.drift import Drift, drift_of, psi, split_counts
+from bank_node.data_governance.drift import Drift, drift_of, psi, recent_and_past, split_counts
 
 counts = st.lists(st.integers(0, 1000), min_size=2, max_size=60).map(lambda values: np.array(values, dtype=np.int64))
 
@@ -53,3 +53,19 @@ def test_the_words_name_the_worst_feature_and_no_count() -> None:
     assert "(b), 1 of 2 above 0.25" in drift.words and "900" not in drift.words
     assert Drift(consortium={"a": None}, own_past={}).words.endswith("too few rows")
     assert drift.to_mapping()["consortium"]["a"] == 0
+
+
+def test_features_that_grow_don_t_hide_the_others() -> None:
+    same, other, little = np.array([0, 500, 500]), np.array([0, 990, 10]), np.array([0, 800, 200])
+    drift = drift_of(["grows", "b"], [other, little], [same, same], [other, same], [same, same], ["grows"])
+    assert "(b), 1 of 1" in drift.words and "grows" not in drift.words
+    assert drift.to_mapping()["consortium"]["grows"] > drift.to_mapping()["consortium"]["b"], "still in the file"
+
+
+@given(st.lists(st.integers(0, 200), min_size=0, max_size=40).map(sorted))
+def test_recent_and_past_rows_are_apart_and_the_first_days_are_in_neither(days: list[int]) -> None:
+    times = np.datetime64("2026-01-01", "us") + np.array(days, dtype="timedelta64[D]").astype("timedelta64[us]")
+    recent, past = recent_and_past(times)
+    last, first = (days[-1], days[0]) if days else (0, 0)
+    assert days[recent] == [day for day in days if day > last - 28]
+    assert days[past] == [day for day in days if first + 30 <= day <= last - 28]
