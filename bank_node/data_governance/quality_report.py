@@ -26,12 +26,12 @@ from bank_node.data_governance.drift import (
 )
 from bank_node.dtypes import Floats, Integers
 from bank_node.files import write_atomic
-from protocol.run_plan import RunPlan
 from features import DataContract
 from features.incremental import read_features
 from features.quality import QualityReport, daily_counts, judge, judge_drift
 from features.sources.files import engine
 from features.store.partitions import FeatureStore
+from protocol.run_plan import RunPlan
 from protocol.steps import Step
 
 __all__ = ["assess", "expected_until", "plot", "render", "told_of_bins", "write_report"]
