@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow
+import pycountry
 import pytest
 import yaml
 from pydantic import ValidationError
@@ -72,6 +73,11 @@ def test_the_table_of_countries_is_the_standard_s() -> None:
         assert {COUNTRY_OF[code] for code in codes} == {country}
     # Two-letter, three-letter and numeric codes of 249 countries, and those with zeros in front without them.
     assert len(COUNTRY_OF) == 3 * 249 + sum(code.isdigit() and len(code) < 3 for code in COUNTRY_OF)
+
+
+def test_the_library_s_countries_are_the_list_s() -> None:
+    # Where this fails after `make pins`, ISO 3166-1 has changed: a new country is a new version of the contract.
+    assert tuple(sorted(country.alpha_2 for country in pycountry.countries)) == COUNTRIES
 
 
 def test_the_contract_names_the_list_and_its_fingerprint_has_the_codes() -> None:
