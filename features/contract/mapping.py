@@ -5,8 +5,9 @@ guessed: a code without a place in ``codes``, a currency without a rate or a loc
 ambiguous puts the row into quarantine, with the reason.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
 import yaml
@@ -17,6 +18,7 @@ from features.contract.strict_yaml import StrictLoader, places
 from features.errors import MappingError
 
 __all__ = [
+    "UNDECIDED",
     "ColumnMapping",
     "CsvFormat",
     "CurrencyMapping",
@@ -27,6 +29,14 @@ __all__ = [
 ]
 
 MAX_MAPPING_BYTES = 1_000_000
+
+UNDECIDED = "?"
+"""Stands in a draft for what only a human can say."""
+
+_TO_WRITE = {
+    "from": "name a column of the bank's, or write constant or absent instead",
+    "origin": "write the first day, such as 2024-01-01",
+}
 
 _Text = Annotated[str, Field(min_length=1, max_length=500)]
 
@@ -216,12 +226,16 @@ def identity_mapping(contract: DataContract) -> Mapping:
     )
 
 
-def load_mapping(path: Path | str, contract: DataContract) -> Mapping:
+def load_mapping(path: Path | str, contract: DataContract, *, draft: bool = False) -> Mapping:
     """Read a mapping file; a relative ``rates`` is taken from the file's folder.
 
+    Args:
+        draft: whether one that no human confirmed yet may be read: for a trial, never for an extraction.
+
     Raises:
-        MappingError: unreadable, not YAML, an unknown key, a required column without an entry, a draft that no human
-            confirmed, or a mapping for another contract. The message names the place.
+        MappingError: unreadable, not YAML, an unknown key, a required column without an entry, a place that is still
+            a draft's question mark, a draft that no human confirmed, or a mapping for another contract. The message
+            names the place.
     """
     path = Path(path)
     try:
@@ -234,6 +248,8 @@ def load_mapping(path: Path | str, contract: DataContract) -> Mapping:
         raise MappingError(f"Mapping {path} is not valid YAML in UTF-8.") from error
     if not isinstance(document, dict):
         raise MappingError(f"Mapping {path} must be a mapping of keys to values.")
+    if undecided := list(_undecided(document)):
+        raise MappingError(f"Mapping {path} is not decided yet: {'; '.join(undecided)}.")
     try:
         mapping = Mapping.model_validate(document)
     except ValidationError as error:
@@ -246,9 +262,24 @@ def load_mapping(path: Path | str, contract: DataContract) -> Mapping:
     for column in contract.columns:
         if not column.nullable and column.name in mapping.columns and mapping.columns[column.name].absent:
             raise MappingError(f"Mapping {path}: {column.name} may not be absent.")
-    if not mapping.confirmed:
+    if not mapping.confirmed and not draft:
         raise MappingError(f"Mapping {path} is a draft: read it, mend it, and set confirmed to true.")
     if mapping.currency is not None and mapping.currency.rates is not None:
         rates = path.parent / mapping.currency.rates
         mapping = mapping.model_copy(update={"currency": mapping.currency.model_copy(update={"rates": rates})})
     return mapping
+
+
+def _undecided(document: dict[Any, Any]) -> Iterator[str]:
+    """Places where a draft's question mark still stands, and what is to be written there."""
+    labels = document.get("labels")
+    sections = [("", document.get("columns")), ("labels.", labels.get("columns") if isinstance(labels, dict) else None)]
+    for prefix, columns in sections:
+        for name, entry in (columns if isinstance(columns, dict) else {}).items():
+            for key, value in (entry if isinstance(entry, dict) else {}).items():
+                place = f"{prefix}{name}"
+                if value == UNDECIDED:
+                    yield f"{place}: {key} is still ?: {_TO_WRITE.get(str(key), 'write what it is')}"
+                elif key == "codes" and isinstance(value, dict) and UNDECIDED in value.values():
+                    open_ = sum(code == UNDECIDED for code in value.values())
+                    yield f"{place}: {open_} of {len(value)} codes are still ?: write one of the contract's for each"

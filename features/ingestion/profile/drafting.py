@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from features.contract.mapping import CsvFormat
+from features.contract.mapping import UNDECIDED, CsvFormat
 from features.contract.schema import DataContract
 from features.contract.standards import MINOR_UNITS
-from features.ingestion.profile.entries import UNDECIDED, Notes, entry_of, meant_codes
+from features.ingestion.profile.entries import Notes, entry_of, meant_codes
 from features.ingestion.profile.facts import ColumnFacts, column_facts
 from features.ingestion.profile.fallbacks import counted_from_a_start, day_and_clock, without_a_column
 from features.ingestion.profile.guessing import Guess, guessed
@@ -82,7 +82,9 @@ def draft_mapping(
     unread = [(profile.sample.where, [f for f in profile.columns if f.name not in profile.used])
               for profile in (payments, beside) if profile is not None]  # fmt: skip
     text = draft_text(contract, sample, entries, settings, section, notes, unread)
-    questions = tuple(f"{name}: {question}" for name, asked in notes.asked.items() for question in asked)
+    order = [*settings, "currency", *entries, *(f"labels.{name}" for name in ("version_column", *_LABELS))]
+    asked = {name: notes.asked[name] for name in dict.fromkeys(order) if name in notes.asked} | notes.asked
+    questions = tuple(f"{name}: {question}" for name, every in asked.items() for question in every)
     return Draft(text=text, open_questions=questions, payments=payments, labels=beside)
 
 

@@ -5,16 +5,14 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from features.contract.mapping import UNDECIDED
 from features.contract.schema import DataContract
 from features.contract.standards import COUNTRY_OF
 from features.ingestion.profile.codes import DIRECTIONS, VERDICTS, channel_of, pair_of
 from features.ingestion.profile.facts import MOST_CODES, ColumnFacts
 from features.ingestion.profile.words import folded
 
-__all__ = ["UNDECIDED", "Notes", "entry_of", "meant_codes"]
-
-UNDECIDED = "?"
-"""Stands in a draft for what only a human can say; `features.contract.mapping.load_mapping` refuses it."""
+__all__ = ["Notes", "entry_of", "meant_codes"]
 
 Entry = Iterator[tuple[str, Any]]
 

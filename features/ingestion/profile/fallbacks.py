@@ -7,9 +7,10 @@ that a sign or the kind of payment tells: each is drafted, and asked about.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from features.contract.mapping import UNDECIDED
 from features.contract.schema import DataContract
 from features.ingestion.profile.codes import is_incoming
-from features.ingestion.profile.entries import UNDECIDED, Notes, meant_codes
+from features.ingestion.profile.entries import Notes, meant_codes
 from features.ingestion.profile.facts import ColumnFacts
 from features.ingestion.profile.guessing import Guess, guessed
 

@@ -34,7 +34,7 @@ def may_show(facts: ColumnFacts, *, codes: bool = False) -> bool:
         facts.shares.get(kind, 0) > 0.1 for kind in ("iban", "card", "mail", "uuid", "hash")
     ):
         return False
-    if facts.time is not None and facts.time.share > 0.9:
+    if (facts.time is not None and facts.time.share > 0.9) or facts.looks("clock"):
         return True
     if facts.number is not None and facts.number.share > 0.9:
         # Whole numbers of many digits are somebody's: customers, telephones, accounts.
