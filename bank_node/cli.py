@@ -125,6 +125,7 @@ def contract(
 
 app.command()(data_commands.profile)
 app.command()(data_commands.extract)
+app.command()(data_commands.quarantine)
 
 
 @app.command()

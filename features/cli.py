@@ -1,5 +1,6 @@
-"""The ``features`` command: shows, compares and checks data contracts. Touches no data."""
+"""The ``features`` command: shows, writes, compares and checks data contracts. Touches no data."""
 
+from importlib import resources
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
@@ -7,7 +8,8 @@ from typing import Annotated
 import typer
 
 from features.contract.compatibility import changes, check_version, required_level
-from features.errors import DataError
+from features.contract.schema import ColumnSpec, DataContract
+from features.errors import ContractError, DataError
 from features.loading import load_contract
 
 __all__ = ["app", "main"]
@@ -30,7 +32,7 @@ def _options(
     pass
 
 
-contract = typer.Typer(help="Show, compare and check contract files.", no_args_is_help=True)
+contract = typer.Typer(help="Show, export, compare and check contract files.", no_args_is_help=True)
 app.add_typer(contract, name="contract")
 
 File = Annotated[Path | None, typer.Argument(help="A contract file; default: the packaged one.")]
@@ -38,17 +40,68 @@ File = Annotated[Path | None, typer.Argument(help="A contract file; default: the
 
 @contract.command()
 def show(path: File = None) -> None:
-    """Name, version, fingerprint, label, columns with their units and codes, features."""
+    """Name, version, fingerprint, currency, label, columns with units and ranges, vocabularies, gate, features."""
     loaded = load_contract(path)
     typer.echo(f"{loaded.name} {loaded.version}\nfingerprint {loaded.fingerprint}\n{loaded.description}\n")
+    typer.echo(
+        f"currency: every amount is in {loaded.currency}, with {loaded.minor_unit_digits} decimal places. A bank's "
+        f"mapping converts others by a table of rates: how many {loaded.currency} one of the other is worth that day.\n"
+    )
     typer.echo(f"label: known {loaded.label.delay_days} days after the payment. {loaded.label.description}\n")
+    typer.echo("columns:")
     for column in loaded.columns:
-        codes = f" [{', '.join(loaded.codes(column.name))}]" if column.vocabulary else ""
-        kind = " ".join(filter(None, (column.type, column.unit, "or null" if column.nullable else "")))
-        typer.echo(f"  {column.name:20s} {kind}: {column.description}{codes}")
-    typer.echo("")
+        kind = " ".join(filter(None, (column.type, _unit(column, loaded), "or null" if column.nullable else "")))
+        words = [f"{kind}{'' if column.required else ', may be left out'}: {column.description}", *_limits(column)]
+        typer.echo(f"  {column.name:20s} {' '.join(words)}")
+    typer.echo("\nvocabularies:")
+    for name, codes in loaded.vocabularies.items():
+        used = ", ".join(column.name for column in loaded.columns if column.vocabulary == name) or "no column"
+        typer.echo(f"  {name} (of {used}), {len(codes)} codes: {', '.join(codes)}")
+    share = f"{loaded.quality.quarantined:.1%}"
+    typer.echo(f"\nquality gate: at most {share} of the rows may be quarantined; see docs/data-quality.md\n")
     for feature in loaded.features:
         typer.echo(f"  {feature.name:34s} {feature.grid.kind:6s} {len(feature.grid.edges()):5d}  {feature.description}")
+
+
+def _unit(column: ColumnSpec, loaded: DataContract) -> str | None:
+    return f"in {loaded.currency}" if column.unit == "currency" else column.unit
+
+
+def _limits(column: ColumnSpec) -> list[str]:
+    """A column's range and vocabulary, in words."""
+    words = []
+    if column.above is not None:
+        words.append(f"above {column.above:g}")
+    if column.at_most is not None:
+        words.append(f"at most {column.at_most:,.0f}")
+    if column.allowed is not None:
+        words.append(f"one of {', '.join(f'{value:g}' for value in column.allowed)}")
+    if column.earliest is not None:
+        words.append(f"from {column.earliest.isoformat(' ')}")
+    if column.latest is not None:
+        words.append(f"to {column.latest.isoformat(' ')}")
+    if column.vocabulary is not None:
+        words.append(f"codes of the vocabulary {column.vocabulary}")
+    return [f"[{', '.join(words)}]"] if words else []
+
+
+@contract.command()
+def export(
+    out: Annotated[Path, typer.Option(help="Where the file goes; an existing one is kept.")],
+) -> None:
+    """Write the packaged contract as a file, with its comments: to start one's own from, or to read.
+
+    Change its name, currency and codes, keep the version's rule (see `features contract check --help`), and agree on it
+    with the other banks: a run needs the same contract everywhere. A bank names the file as `contract` in its
+    configuration.
+    """
+    text = resources.files("features").joinpath("contract/packaged/payments_v1.yaml").read_text(encoding="utf-8")
+    try:
+        with out.open("x", encoding="utf-8") as stream:
+            stream.write(text)
+    except OSError as error:
+        raise ContractError(f"The contract {out} can't be written: {error.strerror}.") from error
+    typer.echo(str(out))
 
 
 @contract.command()

@@ -4,6 +4,8 @@ Every message is whole sentences and names the file, the column, how many rows a
 row (data rows counted from 1). No message holds a value of the data.
 """
 
+from typing import Any
+
 __all__ = [
     "ColumnTypeError",
     "ContractError",
@@ -21,6 +23,7 @@ __all__ = [
     "SchemaError",
     "SharedRiskError",
     "SourceError",
+    "TooManyQuarantined",
     "UnknownCodeError",
 ]
 
@@ -43,6 +46,18 @@ class MappingError(DataError):
 
 class GateError(DataError):
     """The bank's data failed the quality gate: it must not join a run. The message has the reasons."""
+
+
+class TooManyQuarantined(GateError):
+    """More rows were set aside than the contract's quality gate lets pass. The store holds all the others.
+
+    Attributes:
+        result: what the extraction did, as it returns it when it goes well.
+    """
+
+    def __init__(self, message: str, result: dict[str, Any]) -> None:
+        super().__init__(message)
+        self.result = result
 
 
 class SourceError(DataError):

@@ -18,6 +18,7 @@ from features.engineering.building import BLOCK_ROWS, build_days
 from features.errors import DataError, EmptyTableError
 from features.identifiers import IdentifierKey
 from features.ingestion.intake import Intake, take_in, take_in_labels
+from features.ingestion.quarantine import write_index
 from features.sources.engines import BankTable
 from features.store.label_source import LabelCounts, is_label_entry
 from features.store.merging import merge_days
@@ -162,6 +163,7 @@ def _brought_up_to_date(
     before_step: Step,
 ) -> Extraction:
     """Merge and build what the intake asks for, and say what the store now holds."""
+    write_index(store)
     merged, verdicts = merge_days(store, contract.label.delay_days, threads, before_step)
     built, relabelled = build_days(contract, store, threads, block_rows, before_step)
     every = store.entries()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from features.contract.schema import DataContract
 
-__all__ = ["DayCounts", "Finding", "QualityReport", "daily_counts", "judge", "judge_drift"]
+__all__ = ["DayCounts", "Finding", "QualityReport", "daily_counts", "judge", "judge_drift", "quarantine_finding"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,7 +186,7 @@ def judge(
     recent, history = list(days[-spec.recent_days :]), list(days[: -spec.recent_days])[-spec.history_days :]
     findings = [
         _freshness(newest, spec, expected_until),
-        _quarantine(rows, sum(quarantined.values()), spec),
+        quarantine_finding(rows, sum(quarantined.values()), spec),
         _volume(recent, history, spec),
         *(_missing(name, recent, history, spec) for name in (days[-1].missing if days else ())),
         *_labels(days, spec, label_delay_days),
@@ -242,7 +242,8 @@ def judge_drift(indices: Mapping[str, float | None], spec: QualitySpec) -> list[
     return findings
 
 
-def _quarantine(rows: int, bad: int, spec: QualitySpec) -> Finding:
+def quarantine_finding(rows: int, bad: int, spec: QualitySpec) -> Finding:
+    """Whether no more rows were set aside than the contract lets pass."""
     share = bad / rows if rows else 0.0
     words = f"{bad} of {rows} rows ({share:.1%}) were quarantined; {spec.quarantined:.1%} may be"
     return Finding(

@@ -37,7 +37,10 @@ _ADVICE: tuple[tuple[str, str], ...] = (
         "negative amounts: `sign: absolute`, and `sign_of` for direction; minor units: `scale: 0.01`; zero: leave out",
     ),
     ("no currency", "the column of `currency` is empty in these rows; where it always is, leave `currency` out"),
-    ("a currency without a rate", "give the table of rates lines for this currency: `rates` under `currency`"),
+    (
+        "a currency without a rate",
+        "give the table of `rates` lines for it: how many of the contract's one of it is worth",
+    ),
     ("no rate for the day", "give the table of rates a line for the day, or raise `stale_days`"),
     ("a label's time without a label", "read a label for these rows, or no `label_time`"),
     ("no label although", "read a label for these rows, or no `label_time`"),
@@ -64,4 +67,6 @@ def advice(column: str, reason: str, entry: ColumnMapping | None = None) -> str:
         found = "empty here, or `codes` turns the text into none"
     place = re.sub(r"^labels\.?", "", column)
     section = "labels" if column.startswith("labels") else "columns"
+    if "currency" in reason or "rate for the day" in reason:
+        return f"currency: {found}"
     return f"{section}.{place}: {found}" if place and found else found

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import ibis.expr.types as ir
     from ibis.backends.duckdb import Backend
 
-__all__ = ["Normalised", "normalised", "normalised_labels"]
+__all__ = ["Normalised", "label_mapping", "normalised", "normalised_labels", "raw_rows"]
 
 TYPES = {"string": "string", "number": "float64", "timestamp": "timestamp(6)"}
 
@@ -103,15 +103,19 @@ def normalised_labels(
         contract.column("label_time"),
     )
     only = contract.model_copy(update={"columns": columns})
-    labels = mapping.labels
-    form = Mapping(contract=mapping.contract, **{name: getattr(labels, name) for name in LabelMapping.model_fields})
     with reading(file):
-        judged, faults, found = _judged(connection, file, only, form, lambda values: ())
+        judged, faults, found = _judged(connection, file, only, label_mapping(mapping), lambda values: ())
         good = judged.filter(judged["fault_"] == -1).drop("fault_")
         good = good.mutate(payment_id=hash_column(connection, key, "payment_id", good["payment_id"]))
         good = _stored(connection, good.order_by("row_"))
         bad = _stored(connection, _told(judged, faults))
     return Normalised(good=good, bad=bad, rows=found.rows, unreadable=found.unreadable)
+
+
+def label_mapping(mapping: Mapping) -> Mapping:
+    """The section on labels as a mapping of its own."""
+    labels = mapping.labels
+    return Mapping(contract=mapping.contract, **{name: getattr(labels, name) for name in LabelMapping.model_fields})
 
 
 def _judged(
@@ -122,7 +126,7 @@ def _judged(
     row_rules: Callable[[dict[str, "ir.Value"]], Iterable[Fault]],
 ) -> tuple["ir.Table", list[Fault], RawTable]:
     """The file's rows as canonical values, each with the number of its first fault in ``fault_``, or -1."""
-    found = _raw(connection, file, contract, mapping)
+    found = raw_rows(connection, file, contract, mapping)
     raw = found.table
     try:
         values, faults = _mapped(connection, raw, contract, mapping)
@@ -149,7 +153,7 @@ def _told(judged: "ir.Table", faults: Sequence[Fault]) -> "ir.Table":
     )
 
 
-def _raw(connection: "Backend", file: Path, contract: DataContract, mapping: Mapping) -> RawTable:
+def raw_rows(connection: "Backend", file: Path, contract: DataContract, mapping: Mapping) -> RawTable:
     """The columns that the mapping reads."""
     columns = mapping.source_columns
     if file.suffix.lower() == ".parquet":

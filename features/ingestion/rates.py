@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 __all__ = ["converted"]
 
+_LINE = "day,currency,rate, where rate is how many of the contract's currency one of that currency is worth"
+"""What a row of the table of rates is, for messages."""
+
 
 def converted(
     connection: "Backend",
@@ -68,9 +71,11 @@ def _rates(path: Path, stale_days: int) -> dict[tuple[str, str], float]:
                     day, rate = datetime.date.fromisoformat(row["day"]), float(row["rate"])
                     currency = row["currency"].upper()
                 except (KeyError, TypeError, ValueError):
-                    raise SourceError(f"Rates {path}: row {number} is not day, currency, rate.") from None
+                    raise SourceError(f"Rates {path}: row {number} is not {_LINE}.") from None
                 if not (math.isfinite(rate) and rate > 0) or day in found.setdefault(currency, {}):
-                    raise SourceError(f"Rates {path}: row {number} has no positive rate, or its day is there twice.")
+                    raise SourceError(
+                        f"Rates {path}: row {number} has no positive rate, or its day is there twice; {_LINE}."
+                    )
                 found[currency][day] = rate
     except (OSError, UnicodeDecodeError) as error:
         raise SourceError(f"Rates {path} can't be read.") from error

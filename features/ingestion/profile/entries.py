@@ -10,9 +10,10 @@ from features.contract.schema import DataContract
 from features.contract.standards import COUNTRY_OF
 from features.ingestion.profile.codes import DIRECTIONS, VERDICTS, channel_of, pair_of
 from features.ingestion.profile.facts import MOST_CODES, ColumnFacts
+from features.ingestion.profile.forms import NumberForm
 from features.ingestion.profile.words import folded
 
-__all__ = ["Notes", "entry_of", "meant_codes"]
+__all__ = ["Notes", "entry_of", "meant_codes", "written_numbers"]
 
 Entry = Iterator[tuple[str, Any]]
 
@@ -114,16 +115,20 @@ def _day_first(form: str | None) -> str:
     return "day first" if (form or "").startswith("%d") else "month first"
 
 
+def written_numbers(form: NumberForm) -> dict[str, str]:
+    """The keys that say how numbers are written, where they are not written as usual."""
+    return ({"decimal": form.decimal} if form.decimal != "." else {}) | (
+        {"thousands": form.thousands} if form.thousands else {}
+    )
+
+
 def _amount(facts: ColumnFacts, name: str, contract: DataContract, notes: Notes) -> Entry:
     _missing(facts, name, "amount", contract, notes)
     form = facts.number
     if form is None:
         notes.ask(name, "its values are no numbers")
         return
-    if form.decimal != ".":
-        yield "decimal", form.decimal
-    if form.thousands:
-        yield "thousands", form.thousands
+    yield from written_numbers(form).items()
     if form.share < 1:
         notes.ask(
             name, f"{1 - form.share:.1%} of its different values are no numbers so written and would be quarantined"

@@ -10,7 +10,7 @@ from typing import Any
 from features.contract.mapping import UNDECIDED
 from features.contract.schema import DataContract
 from features.ingestion.profile.codes import is_incoming
-from features.ingestion.profile.entries import Notes, meant_codes
+from features.ingestion.profile.entries import Notes, meant_codes, written_numbers
 from features.ingestion.profile.facts import ColumnFacts
 from features.ingestion.profile.guessing import Guess, guessed
 
@@ -145,12 +145,15 @@ def _from(entry: Mapping[str, Any]) -> Sequence[str]:
 
 def _direction(guesses: Mapping[str, Guess], by_name: Mapping[str, ColumnFacts], notes: Notes) -> dict[str, Any]:
     amount = by_name[guesses["amount"].column] if "amount" in guesses else None
-    if amount is not None and amount.number is not None and 0 < amount.number.negative < 1:
-        notes.ask("direction", "told by the sign of the amount: is a negative one outgoing?")
-        return {"sign_of": amount.name, "negative": "out"}
-    if amount is not None and amount.number is not None and amount.number.negative == 1:
-        notes.ask("direction", "told by the sign of the amount, which is negative throughout: are these outgoing?")
-        return {"sign_of": amount.name, "negative": "out"}
+    if amount is not None and (form := amount.number) is not None and form.negative:
+        throughout = (
+            ", which is negative throughout: are these outgoing?"
+            if form.negative == 1
+            else ": is a negative one outgoing?"
+        )
+        notes.ask("direction", f"told by the sign of the amount{throughout}")
+        # The sign is read of the same text as the amount.
+        return {"sign_of": amount.name, "negative": "out"} | written_numbers(form)
     kind = by_name[guesses["channel"].column] if "channel" in guesses else None
     if kind is not None and any(is_incoming(text) for text in kind.counts):
         codes = {text: "in" if is_incoming(text) else "out" for text in meant_codes(kind)}

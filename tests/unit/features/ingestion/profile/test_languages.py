@@ -62,7 +62,7 @@ def test_an_american_export(tmp_path: Path) -> None:
     assert columns["payment_id"] == {"from": "Reference Number"}
     assert columns["event_time"] == {"from": "Transaction Date", "format": "%m/%d/%Y %I:%M:%S %p"}
     assert (columns["account_id"], columns["counterparty_id"]) == ({"from": "Account Number"}, {"from": "Merchant ID"})
-    assert columns["direction"] == {"sign_of": "Amount", "negative": "out"}
+    assert columns["direction"] == {"sign_of": "Amount", "negative": "out", "thousands": ","}
     assert columns["channel"]["codes"] == {"Debit Card": "card", "ACH": "transfer"}
     assert columns["amount"] == {"from": "Amount", "thousands": ",", "sign": "absolute"}
     assert columns["category"] == {"from": "MCC", "standard": "iso18245"}
