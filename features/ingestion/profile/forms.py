@@ -159,13 +159,14 @@ def _day_or_month(texts: "pd.Series[Any]", form: TimeForm) -> TimeForm:
         return form
     mark = written[2]
     parts = texts.str.extract(rf"^(\d{{1,2}}){re.escape(mark)}(\d{{1,2}}){re.escape(mark)}").dropna().astype(int)
-    days, months = parts[0].max(), parts[1].max()
-    turned = months > 12 >= days
+    # By how many, not by the largest: one date that is none turns nothing round.
+    first, second = int((parts[0] > 12).sum()), int((parts[1] > 12).sum())
+    turned = second > first
     return TimeForm(
         share=form.share,
         format=written.replace(f"%d{mark}%m", f"%m{mark}%d") if turned else written,
         days_only=form.days_only,
-        either=mark != "." and days <= 12 and months <= 12,
+        either=mark != "." and first == second,
     )
 
 
