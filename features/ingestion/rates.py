@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["converted"]
 
-_LINE = "day,currency,rate, where rate is how many of the contract's currency one of that currency is worth"
+_LINE = "day, currency, rate, where rate is how many of the contract's currency one of that currency is worth"
 """What a row of the table of rates is, for messages."""
 
 

@@ -45,7 +45,7 @@ def test_it_counts_what_an_extraction_counts(tmp_path: Path) -> None:
     assert {(fault.column, fault.reason): fault.rows for fault in trial.faults} == done.quarantined
     assert trial.rows == trial.kept + trial.repeated + trial.quarantined == done.rows
     assert (trial.outgoing, trial.frauds) == (done.feature_rows, done.frauds)
-    assert {fault.column: fault.first for fault in trial.faults}["amount"] == (3,)
+    assert {fault.column: fault.first for fault in trial.faults}["direction"] == (3,)
 
 
 def test_an_error_names_the_banks_file(tmp_path: Path) -> None:
