@@ -93,9 +93,10 @@ def _rows_file(sample: Sample, folder: str) -> Path:
 def _told(con: "object", made: Normalised, sample: Sample) -> Trial:
     good, bad = made.good.get_name(), made.bad.get_name()
     execute = con.execute  # type: ignore[attr-defined]
+    out = "count(DISTINCT payment_id) FILTER (direction = 'out'"
     counts = execute(
-        f"SELECT count(*), count(DISTINCT (payment_id, direction)), count(DISTINCT payment_id) FILTER (direction = 'out'), "
-        f"count(DISTINCT payment_id) FILTER (direction = 'out' AND is_fraud = 1), min(event_time), max(event_time) FROM {good}"
+        f"SELECT count(*), count(DISTINCT (payment_id, direction)), {out}), {out} AND is_fraud = 1), "
+        f"min(event_time), max(event_time) FROM {good}"
     ).fetchone()
     found = execute(
         f"SELECT column_, reason_, count(*) AS rows_, list_sort(list(row_))[:{SHOWN_ROWS}] FROM {bad} "
