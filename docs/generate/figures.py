@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ class Figure:
         file: the result it is made of; below the demo's folder if it begins with ``demo/``, else below the benchmarks'.
         show: renders the result.
         command: what measures it, for people.
+        size: what the result must say of itself; a trial run with fewer rows is not put in.
     """
 
     page: str
@@ -41,9 +42,15 @@ class Figure:
     file: str
     show: Callable[[Result], str]
     command: str
+    size: Mapping[str, Any] = field(default_factory=dict)
 
 
 _BENCH = "docs/benchmarks.md"
+_SMALL = {"banks": 3, "rows_per_bank": 100_000, "features": 30, "trees": 50}
+_MORE = {"banks": 4, "rows_per_bank": 250_000, "features": 40, "trees": 100}
+_MILLION = {"rows": 1_000_000}
+_LARGE = {"banks": 13, "features": 40, "trees": 100}
+_PEERS = {"sites": 3, "rows": 50_000, "features": 20, "trees": 30}
 
 FIGURES: tuple[Figure, ...] = (
     Figure(page="README.md", name="demo", file="demo/report.json", show=results.demo, command="make demo"),
@@ -53,14 +60,43 @@ FIGURES: tuple[Figure, ...] = (
         file="peers/peers.json",
         show=results.peers_ratios,
         command="make bench-peers",
+        size=_PEERS,
     ),
-    Figure(page=_BENCH, name="training", file="bench.json", show=results.training, command="make bench"),
-    Figure(page=_BENCH, name="more rows", file="large/bench.json", show=results.training_large, command="make bench"),
-    Figure(page=_BENCH, name="one core", file="large/bench.json", show=results.kernels, command="make bench"),
-    Figure(page=_BENCH, name="windows and bins", file="bench_data.json", show=results.windows, command="make bench"),
-    Figure(page=_BENCH, name="shared risk step", file="bench_risk.json", show=results.risk, command="make bench"),
+    Figure(page=_BENCH, name="training", file="bench.json", show=results.training, command="make bench", size=_SMALL),
     Figure(
-        page=_BENCH, name="thirteen banks", file="13banks/large.json", show=results.large, command="make bench-large"
+        page=_BENCH,
+        name="more rows",
+        file="large/bench.json",
+        show=results.training_large,
+        command="make bench",
+        size=_MORE,
+    ),
+    Figure(
+        page=_BENCH, name="one core", file="large/bench.json", show=results.kernels, command="make bench", size=_MORE
+    ),
+    Figure(
+        page=_BENCH,
+        name="windows and bins",
+        file="bench_data.json",
+        show=results.windows,
+        command="make bench",
+        size=_MILLION,
+    ),
+    Figure(
+        page=_BENCH,
+        name="shared risk step",
+        file="bench_risk.json",
+        show=results.risk,
+        command="make bench",
+        size=_MILLION,
+    ),
+    Figure(
+        page=_BENCH,
+        name="thirteen banks",
+        file="13banks/large.json",
+        show=results.large,
+        command="make bench-large",
+        size=_LARGE,
     ),
     Figure(page=_BENCH, name="growth", file="scaling.json", show=results.scaling, command="make bench-scaling"),
     Figure(
@@ -77,7 +113,9 @@ FIGURES: tuple[Figure, ...] = (
         show=results.shared_benefit,
         command="python -m simulator.experiments.shared_benefit --out .bench/shared_benefit.json ...",
     ),
-    Figure(page=_BENCH, name="peers", file="peers/peers.json", show=results.peers, command="make bench-peers"),
+    Figure(
+        page=_BENCH, name="peers", file="peers/peers.json", show=results.peers, command="make bench-peers", size=_PEERS
+    ),
 )
 
 #: A picture that a result brings along: below the benchmarks' folder -> in the docs.
@@ -110,9 +148,12 @@ def insert(demo: Path, bench: Path) -> list[str]:
         A line for each block: what came from where, or that there is no result.
 
     Raises:
-        ValueError: a result does not say when, on what and from which commit it is, or a page lacks its block.
+        ValueError: a result does not say when, on what and from which commit it is, or is of another size than the docs
+            tell of, or a page lacks its block. Nothing was written then.
     """
     told = []
+    texts: dict[Path, str] = {}
+    pictures: dict[Path, bytes] = {}
     for figure in FIGURES:
         path = demo / figure.file.removeprefix("demo/") if figure.file.startswith("demo/") else bench / figure.file
         if not path.exists():
@@ -120,12 +161,17 @@ def insert(demo: Path, bench: Path) -> list[str]:
             continue
         result = json.loads(path.read_text())
         origin = _origin(path, result)
+        _check_size(path, result, figure)
         page = ROOT / figure.page
-        page.write_text(sealed(page.read_text(), figure.name, figure.show(result), origin))
+        texts[page] = sealed(texts.get(page) or page.read_text(), figure.name, figure.show(result), origin)
         if figure.file in _PICTURES:
             picture, place = _PICTURES[figure.file]
-            (ROOT / place).write_bytes((bench / picture).read_bytes())
+            pictures[ROOT / place] = (bench / picture).read_bytes()
         told.append(f"{figure.page}, {figure.name}: {origin}")
+    for page, text in texts.items():
+        page.write_text(text)
+    for place, data in pictures.items():
+        place.write_bytes(data)
     return told
 
 
@@ -133,6 +179,16 @@ def sealed(text: str, name: str, inside: str, origin: str) -> str:
     """The page's text with the block's inside replaced, where it is from told, and its digest in the first line."""
     whole = f"{inside.rstrip()}\n\n*{origin[0].upper()}{origin[1:]}.*\n"
     return put_block(text, _KIND, name, whole, f"{origin}; sha256:{_digest(whole)}")
+
+
+def _check_size(path: Path, result: Result, figure: Figure) -> None:
+    said = result | result.get("settings", {})
+    for name, wanted in figure.size.items():
+        if said.get(name) != wanted:
+            raise ValueError(
+                f"{path} was measured with {name} {said.get(name)}, the docs tell of {wanted}: run "
+                f"`{figure.command}` as it is, or move the trial away"
+            )
 
 
 def _origin(path: Path, result: Result) -> str:

@@ -157,7 +157,12 @@ def test_figures_are_put_in_with_where_they_are_from_and_an_edit_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     figure = figures.Figure(
-        page="page.md", name="speed", file="speed.json", show=lambda r: f"{r['seconds']} s", command="make bench"
+        page="page.md",
+        name="speed",
+        file="speed.json",
+        show=lambda r: f"{r['seconds']} s",
+        command="make bench",
+        size={"rows": 10},
     )
     monkeypatch.setattr(figures, "ROOT", tmp_path)
     monkeypatch.setattr(figures, "FIGURES", (figure,))
@@ -172,7 +177,10 @@ def test_figures_are_put_in_with_where_they_are_from_and_an_edit_is_found(
     with pytest.raises(ValueError, match="does not say when"):
         figures.insert(tmp_path, bench)
     run = {"day": "2026-11-28", "cores": 2, "commit": "abc"}
-    (bench / "speed.json").write_text(json.dumps({"seconds": 7, "run": run}))
+    (bench / "speed.json").write_text(json.dumps({"seconds": 7, "rows": 3, "run": run}))
+    with pytest.raises(ValueError, match="rows 3, the docs tell of 10: run `make bench`"):
+        figures.insert(tmp_path, bench)
+    (bench / "speed.json").write_text(json.dumps({"seconds": 7, "rows": 10, "run": run}))
     figures.insert(tmp_path, bench)
     text = page.read_text()
     assert "7 s\n\n*Measured on 2026-11-28, 2 cores, commit abc.*\n" in text and text.startswith("before\n")
