@@ -10,7 +10,7 @@ FOLDER = Path(__file__).resolve().parents[1] / "samples"
 SHOWN: tuple[tuple[str, str], ...] = (
     ("docs/operations.md", "aggregator.yaml"),
     ("docs/operations.md", "bank.yaml"),
-    ("docs/airflow.md", "operator.yaml"),
+    ("docs/operations.md", "operator.yaml"),
     ("docs/data.md", "bank_postgresql.yaml"),
     ("docs/data.md", "bank_spark.yaml"),
     ("docs/data.md", "mapping_csv.yaml"),
