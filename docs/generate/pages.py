@@ -156,6 +156,7 @@ def renewed() -> dict[Path, str]:
         LookupError: code lacks a description.
     """
     texts = {ROOT / "docs" / "reference" / name: page(name) for name in PAGES}
+    texts |= {samples.FOLDER / name: samples.renewed(name) for name in samples.FINGERPRINTED}
     for (place, name), make in BLOCKS.items():
         path = ROOT / place
         texts[path] = put_block(texts.get(path) or path.read_text(), "generated", name, make(), _NOTE)

@@ -1,8 +1,9 @@
-"""Shows sample configurations inside pages, as they lie in docs/samples. It checks none: tests load them."""
+"""Sample configurations: shows them inside pages, and keeps the fingerprint in them. It checks none: tests load them."""
 
+import re
 from pathlib import Path
 
-__all__ = ["FOLDER", "SHOWN", "shown"]
+__all__ = ["FINGERPRINTED", "FOLDER", "SHOWN", "renewed", "shown"]
 
 FOLDER = Path(__file__).resolve().parents[1] / "samples"
 
@@ -19,7 +20,27 @@ SHOWN: tuple[tuple[str, str], ...] = (
     ("docs/tuning.md", "search.yaml"),
 )
 
+#: Samples that name the packaged contract by its fingerprint, which every change of the contract changes.
+FINGERPRINTED = ("operator.yaml",)
+
+
+def renewed(name: str) -> str:
+    """The sample, with the packaged contract's fingerprint of now.
+
+    Raises:
+        ValueError: a sample that should name it does not.
+    """
+    text = (FOLDER / name).read_text()
+    if name not in FINGERPRINTED:
+        return text
+    from features import load_contract
+
+    text, found = re.subn(r'"[0-9a-f]{64}"', f'"{load_contract().fingerprint}"', text)
+    if found != 1:
+        raise ValueError(f"docs/samples/{name} must name the contract's fingerprint once, in double quotes")
+    return text
+
 
 def shown(name: str) -> str:
     """The sample as a fenced block."""
-    return f"```yaml\n{(FOLDER / name).read_text()}```\n"
+    return f"```yaml\n{renewed(name)}```\n"

@@ -85,7 +85,7 @@ def _places(document: Any, place: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]
 
 def test_the_operator_s_sample_names_the_packaged_contract() -> None:
     run = yaml.safe_load((FOLDER / "operator.yaml").read_text())["run"]
-    assert run["contract_fingerprint"] == CONTRACT.fingerprint, "write the new fingerprint into the sample"
+    assert run["contract_fingerprint"] == CONTRACT.fingerprint, "run `make docs`"
 
 
 def test_pages_show_samples_that_exist_and_every_sample_is_listed() -> None:
