@@ -1,4 +1,4 @@
-"""Sample configurations: shows them inside pages, and keeps the fingerprint in them. It checks none: tests load them."""
+"""Sample configurations: shows them in pages, and keeps the fingerprint in them. It checks none: tests load them."""
 
 import re
 from pathlib import Path
