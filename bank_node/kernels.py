@@ -22,7 +22,7 @@ from numba.extending import intrinsic  # type: ignore[import-untyped, unused-ign
 
 from protocol.errors import ConfigError, LocalError
 
-__all__ = ["add_pair", "cache_folders", "compiled_kernels", "float_of_bits", "kernel", "usable_cache"]
+__all__ = ["add_pair", "cache_folders", "compiled_kernels", "float_of_bits", "inner_kernel", "kernel", "usable_cache"]
 
 logger = logging.getLogger(__name__)
 
@@ -40,14 +40,23 @@ def kernel(function: Callable[P, R]) -> Callable[P, R]:
 
     Where no folder can be written to, it is compiled anew in each process, which is logged.
     """
+    return _compiled(function, _OPTIONS)
+
+
+def inner_kernel(function: Callable[P, R]) -> Callable[P, R]:
+    """As `kernel`, for what is called in inner loops: LLVM puts it into its callers whatever its size."""
+    return _compiled(function, _OPTIONS | {"forceinline": True})
+
+
+def _compiled(function: Callable[P, R], options: dict[str, Any]) -> Callable[P, R]:
     name = f"{function.__module__}.{function.__qualname__}"
     try:
-        compiled = numba.njit(cache=True, **_OPTIONS)(function)
+        compiled = numba.njit(cache=True, **options)(function)
     except RuntimeError:
         # numba found no folder that it may write to: neither beside the source nor in the user's cache.
         if not any(one.stats.cache_path is None for one in _KERNELS.values()):
             logger.warning("compiled kernels can't be kept: set NUMBA_CACHE_DIR to a folder of this bank's own")
-        compiled = numba.njit(**_OPTIONS)(function)
+        compiled = numba.njit(**options)(function)
     _KERNELS[name] = compiled
     return cast(Callable[P, R], compiled)
 
