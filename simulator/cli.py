@@ -1,6 +1,8 @@
 """The ``simulator`` command: thin; it parses, calls, prints."""
 
 import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from protocol.errors import CrossbankError
+from protocol.messages import RunView
 from protocol.version import add_version
 
 __all__ = ["app", "main", "show_report"]
@@ -21,6 +24,16 @@ app = typer.Typer(
 )
 add_version(app, "simulator")
 screen = Console()
+
+
+@contextmanager
+def _progress(title: str, rounds: int) -> Iterator[Callable[[RunView], None]]:
+    """A bar of boosting rounds; gives what a run's views are told to."""
+    columns = (TextColumn("{task.description:28s}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
+    with Progress(*columns, TimeElapsedColumn(), console=screen) as bar:
+        task = bar.add_task(title, total=rounds)
+        yield lambda view: bar.update(task, description=f"{view.phase.lower()} {view.step}", completed=view.rounds_done)
+        bar.update(task, description="done", completed=rounds)
 
 
 @app.command()
@@ -74,6 +87,7 @@ def train(
     from simulator.harness.training import check_data, load_params, load_warm, train_consortium
 
     chosen, warm = load_warm(load_params(params), warm_start)
+    mode = "plain" if plain else "threads" if in_process else "processes"
     cut = read_table(
         table,
         bank_column=bank_column,
@@ -87,14 +101,7 @@ def train(
         row_id_column=row_id_column,
     )
     check_data(chosen, cut)
-    mode = "plain" if plain else "threads" if in_process else "processes"
-    columns = (TextColumn("{task.description:28s}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
-    with Progress(*columns, TimeElapsedColumn(), console=screen) as bar:
-        task = bar.add_task(f"{len(cut.train)} banks, {mode}", total=chosen.n_estimators)
-
-        def on_progress(view: Any) -> None:
-            bar.update(task, description=f"{view.phase.lower()} {view.step}", completed=view.rounds_done)
-
+    with _progress(f"{len(cut.train)} banks, {mode}", chosen.n_estimators) as on_progress:
         report = train_consortium(
             cut,
             chosen,
@@ -106,7 +113,6 @@ def train(
             warm=warm,
             shards=shards,
         )
-        bar.update(task, description="done", completed=chosen.n_estimators)
     show_report(report)
     screen.print(f"model:  {out / 'model.json'}\nreport: {out / 'report.json'}")
 

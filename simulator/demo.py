@@ -68,12 +68,7 @@ def run_demo(data: Path | None, out: Path, *, keep: bool, trees: int, broken_ban
     begun = time.monotonic()
     if broken_bank and data is not None and thins_out(data):
         raise ConfigError(f"a broken feed can't be told apart on {data}, whose last weeks thin out: use other data")
-    out = out.resolve()
-    stop_demo(out)
-    for name in ("data", "banks", "work", "node", "airflow", "certificates"):
-        shutil.rmtree(out / name, ignore_errors=True)
-    out.mkdir(parents=True, exist_ok=True)
-
+    out = _emptied(out)
     events = _payments(data, out)
     banks = sorted(events)
     broken = banks[-1] if broken_bank else None
@@ -87,21 +82,7 @@ def run_demo(data: Path | None, out: Path, *, keep: bool, trees: int, broken_ban
     node = AggregatorProcess(out / "node", out / "certificates", port=_port(configs[banks[0]]))
     node.start()
     (out / "node" / "pid").write_text(str(node.pid))
-    stack = AirflowStack(
-        out / "airflow",
-        Path(dags.__file__).parent,
-        env={k: v for k, v in child_environment().items() if k.endswith("_NUM_THREADS")}
-        | {
-            "CROSSBANK_BANKS_DIR": str(out / "banks"),
-            "CROSSBANK_CONSORTIUM_CONFIG": str(consortium),
-            "CROSSBANK_DAILY_SCHEDULE": "none",
-            "NUMBA_CACHE_DIR": os.environ.get("NUMBA_CACHE_DIR", str(out / "numba")),
-        },
-        parallelism=2 * len(banks) + 4,
-        paused=False,
-        keep=keep,
-        log=lambda line: screen.print(f"  {line}", style="dim"),
-    )
+    stack = _airflow(out, consortium, len(banks), keep=keep)
     report = Console(width=120, file=io.StringIO(), record=True)
     done = False
     try:
@@ -131,6 +112,39 @@ def run_demo(data: Path | None, out: Path, *, keep: bool, trees: int, broken_ban
     took = time.monotonic() - begun
     written = {"run": provenance(), "seconds": took, "text": report.export_text()}
     (out / "report.json").write_text(json.dumps(written, indent=2) + "\n")
+    _say_end(stack, node, took, keep=keep)
+
+
+def _emptied(out: Path) -> Path:
+    """The folder without an earlier demo; what that left running is stopped."""
+    out = out.resolve()
+    stop_demo(out)
+    for name in ("data", "banks", "work", "node", "airflow", "certificates"):
+        shutil.rmtree(out / name, ignore_errors=True)
+    out.mkdir(parents=True, exist_ok=True)
+    return out
+
+
+def _airflow(out: Path, consortium: Path, banks: int, *, keep: bool) -> AirflowStack:
+    """One Airflow for the DAGs of all banks and of the consortium, not started yet."""
+    return AirflowStack(
+        out / "airflow",
+        Path(dags.__file__).parent,
+        env={k: v for k, v in child_environment().items() if k.endswith("_NUM_THREADS")}
+        | {
+            "CROSSBANK_BANKS_DIR": str(out / "banks"),
+            "CROSSBANK_CONSORTIUM_CONFIG": str(consortium),
+            "CROSSBANK_DAILY_SCHEDULE": "none",
+            "NUMBA_CACHE_DIR": os.environ.get("NUMBA_CACHE_DIR", str(out / "numba")),
+        },
+        parallelism=2 * banks + 4,
+        paused=False,
+        keep=keep,
+        log=lambda line: screen.print(f"  {line}", style="dim"),
+    )
+
+
+def _say_end(stack: AirflowStack, node: AggregatorProcess, took: float, *, keep: bool) -> None:
     minutes, seconds = divmod(int(took), 60)
     if keep:
         screen.print(

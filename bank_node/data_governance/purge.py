@@ -129,22 +129,17 @@ def purge_rows(
             done; or a waiting request is refused, and everything else is done.
     """
     asked = waiting_requests(config)
-    wanted = list(periods)
-    for start, end in wanted:
-        if start is not None and start >= end:
-            raise LocalError(f"the period to purge begins {start} and ends before {end}: it has no day")
-    if config.retention_days is not None:
-        wanted.append((None, (now - dt.timedelta(days=config.retention_days)).date()))
+    wanted = _wanted_periods(config, periods, now)
     named = (*accounts, *asked.accounts)
+    numbers = sorted({account.number for account in named})
     record: dict[str, Any] = {
         "at": now.isoformat(timespec="seconds"),
         "reason": reason,
-        "accounts": len({account.number for account in named}),
+        "accounts": len(numbers),
         "refused_requests": len(asked.refused),
         "periods": [[start and start.isoformat(), end.isoformat()] for start, end in wanted],
     }
-    key, _ = identifier_keys(config)
-    store = FeatureStore(config.store_dir)
+    key, store = identifier_keys(config)[0], FeatureStore(config.store_dir)
 
     def approve(found: Affected) -> None:
         absent = _without_rows(named, hashed(key, "account_id", [account.number for account in named]), found)
@@ -164,10 +159,9 @@ def purge_rows(
         if not dry_run:
             _check_confirmed(config, found, confirm)
 
-    def begin(found: Affected) -> None:
+    def begin(_: Affected) -> None:
         _append(config, record | {"state": "begun"})
 
-    numbers = sorted({account.number for account in named})
     if dry_run:
         found = would_purge(store, key=key, accounts=numbers, periods=wanted)
         approve(found)
@@ -178,11 +172,7 @@ def purge_rows(
         record["alerts"] = _without_alerts(config, found.payments)
         _remove_done(asked, log)
         _append(config, record | {"state": "done"})
-    seen = ", ".join(model["run_id"] for model in record["models"]) or "none"
-    if dry_run:
-        log(f"nothing was removed, this was a dry run; released models that have seen the rows: {seen}")
-    else:
-        log(f"{record['rows']} rows and {record['alerts']} alerts purged; released models that had seen them: {seen}")
+    _tell_end(record, log)
     if asked.refused:
         each = "; ".join(f"{name}: {why}" for name, why in asked.refused.items())
         rest = "the rest would be done" if dry_run else "the rest is done"
@@ -190,6 +180,27 @@ def purge_rows(
             f"{len(asked.refused)} of the files in {config.work_dir / 'purge_requests'} are refused, {rest}: {each}"
         )
     return record
+
+
+def _wanted_periods(
+    config: BankConfig, periods: Iterable[tuple[dt.date | None, dt.date]], now: dt.datetime
+) -> list[tuple[dt.date | None, dt.date]]:
+    """The periods asked for, and what is older than the configuration keeps."""
+    wanted = list(periods)
+    for start, end in wanted:
+        if start is not None and start >= end:
+            raise LocalError(f"the period to purge begins {start} and ends before {end}: it has no day")
+    if config.retention_days is not None:
+        wanted.append((None, (now - dt.timedelta(days=config.retention_days)).date()))
+    return wanted
+
+
+def _tell_end(record: dict[str, Any], log: Callable[[str], None]) -> None:
+    seen = ", ".join(model["run_id"] for model in record["models"]) or "none"
+    if "dry_run" in record:
+        log(f"nothing was removed, this was a dry run; released models that have seen the rows: {seen}")
+    else:
+        log(f"{record['rows']} rows and {record['alerts']} alerts purged; released models that had seen them: {seen}")
 
 
 def _without_rows(accounts: Sequence[Account], hashes: Sequence[str], found: Affected) -> list[Account]:

@@ -185,6 +185,16 @@ class DataContract(_Model):
         _refuse_repeats("feature", (feature.name for feature in self.features))
         for name, words in self.vocabularies.items():
             _refuse_repeats(f"code in vocabulary {name}", words)
+        self._check_columns()
+        self._check_money()
+        self._check_shared_risk()
+        if not self.local_names:
+            raise ValueError("at least one feature must be the bank's own")
+        if strange := [name for name in self.quality.growing if name not in {each.name for each in self.features}]:
+            raise ValueError(f"quality.growing names {strange[0]}, which is no feature of the contract")
+        return self
+
+    def _check_columns(self) -> None:
         types = {column.name: column.type for column in self.columns}
         for name, kind in CANONICAL_COLUMNS.items():
             if types.get(name) != kind:
@@ -202,16 +212,21 @@ class DataContract(_Model):
         country = "counterparty_country"
         if f"{country}_code" in self.local_names and country in types and self.column(country).vocabulary is None:
             raise ValueError(f"feature {country}_code needs column {country} to name a vocabulary")
+
+    def _check_money(self) -> None:
         if self.currency not in MINOR_UNITS:
             raise ValueError("currency is no code of ISO 4217")
         if self.minor_unit_digits != MINOR_UNITS[self.currency]:
             raise ValueError(f"ISO 4217 gives {self.currency} {MINOR_UNITS[self.currency]} minor unit digits")
         if set(self.codes("direction")) != {"out", "in"}:
             raise ValueError("the vocabulary of direction must be exactly out and in")
+
+    def _check_shared_risk(self) -> None:
         if self.shared_names and self.shared_risk is None:
             raise ValueError(f"feature {self.shared_names[0]} needs the section shared_risk")
+        names = {column.name for column in self.columns}
         for entity in self.shared_risk.kinds if self.shared_risk else ():
-            if entity.column not in types:
+            if entity.column not in names:
                 raise ValueError(f"kind {entity.name} needs the column {entity.column}")
         devices = [name for name in self.shared_names if name in DEVICE_FEATURES]
         if devices and not any(
@@ -222,11 +237,6 @@ class DataContract(_Model):
             for channel in entity.channels:
                 if channel not in self.codes("channel"):
                     raise ValueError(f"kind {entity.name} names the channel {channel}, which is not in its vocabulary")
-        if not self.local_names:
-            raise ValueError("at least one feature must be the bank's own")
-        if strange := [name for name in self.quality.growing if name not in {each.name for each in self.features}]:
-            raise ValueError(f"quality.growing names {strange[0]}, which is no feature of the contract")
-        return self
 
     @cached_property
     def fingerprint(self) -> str:

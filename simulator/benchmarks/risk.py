@@ -6,6 +6,7 @@ differs by the sketch's error, which is told.
 """
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -24,6 +25,73 @@ _FIRST, _DAYS = 20_000, 120
 _KEY = b"a key for measuring only, no one"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Payments:
+    """Made-up payments: to whom, on which day, which are frauds, and since when that is known."""
+
+    entities: int
+    entity: np.ndarray
+    day: np.ndarray
+    fraud: np.ndarray
+    known: np.ndarray
+
+
+def _by_sketch(given: _Payments, facts: Facts, kind: EntityKind) -> dict[str, np.ndarray]:
+    """Ours: daily tables of the sketch, read in windows."""
+    tables = np.concatenate([day_tables(facts, kind, start, 10) for start in range(_FIRST, _FIRST + _DAYS + 10, 10)])
+
+    def read(kind: EntityKind, start: int, days: int) -> np.ndarray:
+        wanted = np.zeros((days, *tables.shape[1:]), dtype=np.int64)
+        low, high = max(start, _FIRST), min(start + days, _FIRST + len(tables))
+        wanted[low - start : high - start] = tables[low - _FIRST : high - _FIRST]
+        return wanted
+
+    return windows(read, (_FIRST, _FIRST + len(tables) - 1), kind, facts.tokens, given.entity, given.day)
+
+
+def _by_pandas(given: _Payments) -> dict[str, np.ndarray]:
+    """Exact counts by rolling windows over all days of all counterparties."""
+    every = pd.MultiIndex.from_product(
+        [range(given.entities), range(_FIRST, _FIRST + _DAYS + 10)], names=["entity", "day"]
+    )
+    frame = pd.DataFrame({"entity": given.entity, "day": given.day})
+    paid = frame.groupby(["entity", "day"]).size().reindex(every, fill_value=0)
+    known = frame[given.fraud].assign(day=given.known[given.fraud])
+    told = known.groupby(["entity", "day"]).size().reindex(every, fill_value=0)
+    found: dict[str, np.ndarray] = {}
+    for what, counts in (("payments", paid), ("frauds", told)):
+        for span, days in SPANS.items():
+            rolled = counts.groupby(level="entity").rolling(days, min_periods=1).sum().droplevel(0)
+            before = rolled.groupby(level="entity").shift(1, fill_value=0).rename("value").reset_index()
+            found[f"{what}_{span}"] = frame.merge(before, on=["entity", "day"], how="left")["value"].to_numpy()
+    return found
+
+
+def _by_polars(given: _Payments) -> dict[str, np.ndarray]:
+    """As `_by_pandas`."""
+    import polars as pl
+
+    frame = pl.DataFrame({"entity": given.entity, "day": given.day})
+    every = pl.DataFrame({"entity": np.arange(given.entities)}).join(
+        pl.DataFrame({"day": np.arange(_FIRST, _FIRST + _DAYS + 10)}), how="cross"
+    )
+    told = pl.DataFrame({"entity": given.entity[given.fraud], "day": given.known[given.fraud]})
+    found: dict[str, np.ndarray] = {}
+    for what, counted in (("payments", frame), ("frauds", told)):
+        daily = (
+            every.join(counted.group_by("entity", "day").len("n"), on=["entity", "day"], how="left")
+            .with_columns(pl.col("n").fill_null(0).cast(pl.Int64))
+            .sort("entity", "day")
+            .with_columns(
+                pl.col("n").rolling_sum(days, min_samples=1).shift(1, fill_value=0).over("entity").alias(span)
+                for span, days in SPANS.items()
+            )
+        )
+        joined = frame.join(daily, on=["entity", "day"], how="left", maintain_order="left")
+        found |= {f"{what}_{span}": joined[span].to_numpy() for span in SPANS}
+    return found
+
+
 def bench_risk(
     rows: int = 1_000_000, entities: int = 20_000, repeats: int = 3, *, out: Path | None = None
 ) -> dict[str, Any]:
@@ -40,7 +108,7 @@ def bench_risk(
     entity = rng.choice(entities, rows, p=weights / weights.sum())
     day = _FIRST + rng.integers(0, _DAYS, rows)
     fraud = rng.random(rows) < 0.005
-    known = day + rng.integers(0, 10, rows)
+    given = _Payments(entities=entities, entity=entity, day=day, fraud=fraud, known=day + rng.integers(0, 10, rows))
     kind = EntityKind(name="merchant", channels=("card",), width=16_376, depth=2)
     tokens = tokens_of(_KEY, kind.name, [f"m{number}" for number in range(entities)])
     facts = Facts(
@@ -48,69 +116,18 @@ def bench_risk(
         paid_entity=entity,
         paid_day=day,
         told_entity=entity[fraud],
-        told_day=known[fraud],
+        told_day=given.known[fraud],
         told_customer=np.arange(int(fraud.sum())),
     )
-
-    def ours() -> dict[str, np.ndarray]:
-        tables = np.concatenate(
-            [day_tables(facts, kind, start, 10) for start in range(_FIRST, _FIRST + _DAYS + 10, 10)]
-        )
-
-        def read(kind: EntityKind, start: int, days: int) -> np.ndarray:
-            wanted = np.zeros((days, *tables.shape[1:]), dtype=np.int64)
-            low, high = max(start, _FIRST), min(start + days, _FIRST + len(tables))
-            wanted[low - start : high - start] = tables[low - _FIRST : high - _FIRST]
-            return wanted
-
-        return windows(read, (_FIRST, _FIRST + len(tables) - 1), kind, tokens, entity, day)
-
-    def plain() -> dict[str, np.ndarray]:
-        every = pd.MultiIndex.from_product(
-            [range(entities), range(_FIRST, _FIRST + _DAYS + 10)], names=["entity", "day"]
-        )
-        frame = pd.DataFrame({"entity": entity, "day": day})
-        paid = frame.groupby(["entity", "day"]).size().reindex(every, fill_value=0)
-        told = frame[fraud].assign(day=known[fraud]).groupby(["entity", "day"]).size().reindex(every, fill_value=0)
-        found: dict[str, np.ndarray] = {}
-        for what, counts in (("payments", paid), ("frauds", told)):
-            for span, days in SPANS.items():
-                rolled = counts.groupby(level="entity").rolling(days, min_periods=1).sum().droplevel(0)
-                before = rolled.groupby(level="entity").shift(1, fill_value=0).rename("value").reset_index()
-                found[f"{what}_{span}"] = frame.merge(before, on=["entity", "day"], how="left")["value"].to_numpy()
-        return found
-
-    def polars() -> dict[str, np.ndarray]:
-        import polars as pl
-
-        frame = pl.DataFrame({"entity": entity, "day": day})
-        every = pl.DataFrame({"entity": np.arange(entities)}).join(
-            pl.DataFrame({"day": np.arange(_FIRST, _FIRST + _DAYS + 10)}), how="cross"
-        )
-        told = pl.DataFrame({"entity": entity[fraud], "day": known[fraud]})
-        found: dict[str, np.ndarray] = {}
-        for what, counted in (("payments", frame), ("frauds", told)):
-            daily = (
-                every.join(counted.group_by("entity", "day").len("n"), on=["entity", "day"], how="left")
-                .with_columns(pl.col("n").fill_null(0).cast(pl.Int64))
-                .sort("entity", "day")
-                .with_columns(
-                    pl.col("n").rolling_sum(days, min_samples=1).shift(1, fill_value=0).over("entity").alias(span)
-                    for span, days in SPANS.items()
-                )
-            )
-            joined = frame.join(daily, on=["entity", "day"], how="left", maintain_order="left")
-            found |= {f"{what}_{span}": joined[span].to_numpy() for span in SPANS}
-        return found
 
     times: list[tuple[float, float, float]] = []
     for _ in range(repeats):
         started = perf_counter()
-        sketched = ours()
+        sketched = _by_sketch(given, facts, kind)
         first = perf_counter()
-        exact = plain()
+        exact = _by_pandas(given)
         second = perf_counter()
-        also_exact = polars()
+        also_exact = _by_polars(given)
         times.append((first - started, second - first, perf_counter() - second))
     if any((also_exact[name] != exact[name]).any() for name in exact):
         raise AssertionError("pandas and Polars computed different counts")

@@ -15,6 +15,7 @@ from rich.table import Table
 from bank_node.boosting import BoostingParameters
 from bank_node.boosting.row_files import BankRows
 from bank_node.boosting.xgboost_settings import xgboost_settings
+from bank_node.warm_up import warm_up
 from simulator.benchmarks.kernels import SAME_WORK, kernel_seconds, xgboost_seconds
 from simulator.harness.measuring import provenance
 from simulator.harness.tables import SimulatedTable, auto_grid
@@ -67,19 +68,9 @@ def bench(
     )
     table = make_rows(banks, rows, features, seed=7)
     params = BoostingParameters.from_mapping({"n_estimators": trees, "max_depth": 6, "eta": 0.1, "max_bin": 64})
-    # Compile the kernels before anything is timed.
-    started = perf_counter()
-    small = BoostingParameters.from_mapping({"n_estimators": 1, "max_depth": 2, "max_bin": 64})
-    federate(make_rows(2, 500, 3, seed=1), small, out, mode="plain", alert_budget=0.005)
-    compile_seconds = perf_counter() - started
+    # Before anything is timed.
+    compile_seconds = warm_up()
     packed = BoostingParameters.from_mapping(params.to_mapping() | {"histogram_layout": "packed"})
-    federate(
-        make_rows(2, 500, 3, seed=1),
-        BoostingParameters.from_mapping(small.to_mapping() | {"histogram_layout": "packed"}),
-        out,
-        mode="plain",
-        alert_budget=0.005,
-    )
     names = ("pooled XGBoost", "plain federated", "secure federated, exact", "secure federated, packed")
     times: dict[str, list[float]] = {name: [] for name in names}
     details: dict[str, dict[str, float]] = {}

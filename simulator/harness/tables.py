@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -101,38 +102,11 @@ def read_table(
             and how many rows.
     """
     _check_splits(time_column, train_until, validate_from, validation_share, row_id_column)
-    try:
-        table = pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
-    except OSError as error:
-        raise ConfigError(f"table {path} can't be read: {error.strerror or 'not a Parquet file'}") from error
-    except ValueError as error:
-        raise ConfigError(f"table {path} is not {'CSV' if path.suffix == '.csv' else 'Parquet'}") from error
     wanted = [bank_column, label, *features, *filter(None, (time_column, weight_column, row_id_column))]
-    for column in wanted:
-        if column not in table.columns:
-            raise ConfigError(f"table {path} has no column {column!r}; it has: {', '.join(map(str, table.columns))}")
-    if table.empty:
-        raise ConfigError(f"table {path} has no rows")
+    table = _read(path, wanted)
     if len(set(features)) != len(features):
         raise ConfigError("a feature is named twice")
-    for column in features:
-        if not (pd.api.types.is_numeric_dtype(table[column]) or pd.api.types.is_bool_dtype(table[column])):
-            raise ConfigError(f"table {path}, column {column!r}: a feature must be numeric, not {table[column].dtype}")
-        infinite = int(np.isinf(table[column].to_numpy(np.float64, na_value=np.nan)).sum())
-        if infinite:
-            raise ConfigError(f"table {path}, column {column!r}: {infinite} values are infinite")
-    if not (pd.api.types.is_numeric_dtype(table[label]) or pd.api.types.is_bool_dtype(table[label])):
-        raise ConfigError(f"table {path}, column {label!r}: a label must be 0 or 1, not {table[label].dtype}")
-    wrong = ~table[label].isin([0, 1])
-    if wrong.any():
-        where = int(np.flatnonzero(wrong)[0])
-        raise ConfigError(
-            f"table {path}, column {label!r}: {int(wrong.sum())} labels are not 0 or 1 (first: row {where})"
-        )
-    if table[bank_column].isna().any():
-        raise ConfigError(
-            f"table {path}, column {bank_column!r}: {int(table[bank_column].isna().sum())} rows have no bank"
-        )
+    _check_values(table, path, bank_column, label, features)
     columns = np.ascontiguousarray(table[features].to_numpy(np.float32, na_value=np.nan))
     labels = table[label].to_numpy().astype(np.uint8)
     banks = table[bank_column].map(_bank_id).to_numpy()
@@ -162,6 +136,44 @@ def read_table(
         in_sample=train_until is None,
         validation=validation if in_validation.any() else {},
     )
+
+
+def _read(path: Path, wanted: Sequence[str]) -> pd.DataFrame:
+    """The file, which has all these columns and some rows."""
+    try:
+        table = pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
+    except OSError as error:
+        raise ConfigError(f"table {path} can't be read: {error.strerror or 'not a Parquet file'}") from error
+    except ValueError as error:
+        raise ConfigError(f"table {path} is not {'CSV' if path.suffix == '.csv' else 'Parquet'}") from error
+    for column in wanted:
+        if column not in table.columns:
+            raise ConfigError(f"table {path} has no column {column!r}; it has: {', '.join(map(str, table.columns))}")
+    if table.empty:
+        raise ConfigError(f"table {path} has no rows")
+    return table
+
+
+def _check_values(table: pd.DataFrame, path: Path, bank_column: str, label: str, features: Sequence[str]) -> None:
+    """Every feature is a finite number or missing, every label 0 or 1, every row has a bank."""
+    for column in features:
+        if not (pd.api.types.is_numeric_dtype(table[column]) or pd.api.types.is_bool_dtype(table[column])):
+            raise ConfigError(f"table {path}, column {column!r}: a feature must be numeric, not {table[column].dtype}")
+        infinite = int(np.isinf(table[column].to_numpy(np.float64, na_value=np.nan)).sum())
+        if infinite:
+            raise ConfigError(f"table {path}, column {column!r}: {infinite} values are infinite")
+    if not (pd.api.types.is_numeric_dtype(table[label]) or pd.api.types.is_bool_dtype(table[label])):
+        raise ConfigError(f"table {path}, column {label!r}: a label must be 0 or 1, not {table[label].dtype}")
+    wrong = ~table[label].isin([0, 1])
+    if wrong.any():
+        where = int(np.flatnonzero(wrong)[0])
+        raise ConfigError(
+            f"table {path}, column {label!r}: {int(wrong.sum())} labels are not 0 or 1 (first: row {where})"
+        )
+    if table[bank_column].isna().any():
+        raise ConfigError(
+            f"table {path}, column {bank_column!r}: {int(table[bank_column].isna().sum())} rows have no bank"
+        )
 
 
 def _bank_id(value: object) -> str:
