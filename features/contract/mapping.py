@@ -238,16 +238,7 @@ def load_mapping(path: Path | str, contract: DataContract, *, draft: bool = Fals
             names the place.
     """
     path = Path(path)
-    try:
-        if path.stat().st_size > MAX_MAPPING_BYTES:
-            raise MappingError(f"Mapping {path} is larger than {MAX_MAPPING_BYTES} bytes.")
-        document = yaml.load(path.read_text(encoding="utf-8"), StrictLoader)  # noqa: S506 a SafeLoader
-    except OSError as error:
-        raise MappingError(f"Mapping {path} can't be read: {error.strerror}.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise MappingError(f"Mapping {path} is not valid YAML in UTF-8.") from error
-    if not isinstance(document, dict):
-        raise MappingError(f"Mapping {path} must be a mapping of keys to values.")
+    document = _document(path)
     if undecided := list(_undecided(document)):
         raise MappingError(f"Mapping {path} is not decided yet: {'; '.join(undecided)}.")
     try:
@@ -268,6 +259,21 @@ def load_mapping(path: Path | str, contract: DataContract, *, draft: bool = Fals
         rates = path.parent / mapping.currency.rates
         mapping = mapping.model_copy(update={"currency": mapping.currency.model_copy(update={"rates": rates})})
     return mapping
+
+
+def _document(path: Path) -> dict[Any, Any]:
+    """The file as it stands."""
+    try:
+        if path.stat().st_size > MAX_MAPPING_BYTES:
+            raise MappingError(f"Mapping {path} is larger than {MAX_MAPPING_BYTES} bytes.")
+        document = yaml.load(path.read_text(encoding="utf-8"), StrictLoader)  # noqa: S506 a SafeLoader
+    except OSError as error:
+        raise MappingError(f"Mapping {path} can't be read: {error.strerror}.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise MappingError(f"Mapping {path} is not valid YAML in UTF-8.") from error
+    if not isinstance(document, dict):
+        raise MappingError(f"Mapping {path} must be a mapping of keys to values.")
+    return document
 
 
 def _undecided(document: dict[Any, Any]) -> Iterator[str]:
