@@ -170,8 +170,8 @@ def insert(demo: Path, bench: Path) -> list[str]:
         told.append(f"{figure.page}, {figure.name}: {origin}")
     for page, text in texts.items():
         page.write_text(text)
-    for place, data in pictures.items():
-        place.write_bytes(data)
+    for target, data in pictures.items():
+        target.write_bytes(data)
     return told
 
 
