@@ -55,9 +55,9 @@ class TooManyQuarantined(GateError):
         result: what the extraction did, as it returns it when it goes well.
     """
 
-    def __init__(self, message: str, result: dict[str, Any]) -> None:
+    def __init__(self, message: str, result: dict[str, Any] | None = None) -> None:
         super().__init__(message)
-        self.result = result
+        self.result = result or {}
 
 
 class SourceError(DataError):

@@ -375,6 +375,7 @@ def test_closing(operator_config: Path, client: _Client, make_view: Any) -> None
         *((f"protocol.errors.{name}", name not in PASSING) for name in errors.__all__),
         ("bank_node.boosting.errors.RowError", True),
         ("features.errors.SchemaError", True),
+        ("features.errors.TooManyQuarantined", True),
         ("builtins.OSError", False),
     ],
 )

@@ -10,7 +10,6 @@ from typer.testing import CliRunner
 
 from bank_node.cli import app
 from bank_node.data_commands import TOO_MANY_QUARANTINED
-from features.errors import DataError
 from tests.unit.features.ingestion.profile import exports
 from tests.unit.features.payments import good_frame
 
@@ -127,13 +126,3 @@ def test_profile_drafts_the_labels_too(bank: Path) -> None:
         "is_fraud": {"from": "Verdict", "codes": {"FRAUD": 1, "GENUINE": 0}},
         "label_time": {"from": "Closed At", "format": "%d.%m.%Y %H:%M:%S"},
     }
-
-
-def test_the_dags_task_fails_for_good(bank: Path) -> None:
-    pytest.importorskip("airflow")
-    from bank_node import pipeline
-
-    payments(bank.parent, 50)
-    # `dags.provider.operators.BankStepOperator` fails a task for good on every DataError.
-    with pytest.raises(DataError, match="50 of 100 rows"):
-        pipeline.extract(bank, log=lambda _: None)
