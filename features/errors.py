@@ -33,19 +33,19 @@ class DataError(ValueError):
 
 
 class ContractError(DataError):
-    """The data contract can't be read, has an unknown key, or contradicts itself."""
+    """The data contract can't be read, has an unknown key, or contradicts itself. Mend it where the text says."""
 
 
 class KeyFileError(DataError):
-    """The file with the key of identifiers is missing, open to others, or not a key. No message holds key bytes."""
+    """The file with the key of identifiers is missing, open to others, or not a key. Restore it, or chmod 600 it."""
 
 
 class MappingError(DataError):
-    """The bank's mapping file can't be read, has an unknown key, or names a column or code that nobody knows."""
+    """The bank's mapping can't be read, has an unknown key, or names a column or code that nobody knows. Mend it."""
 
 
 class GateError(DataError):
-    """The bank's data failed the quality gate: it must not join a run. The message has the reasons."""
+    """The bank's data failed the quality gate: it must not join a run. Mend the feed; the message has the reasons."""
 
 
 class TooManyQuarantined(GateError):
@@ -61,11 +61,11 @@ class TooManyQuarantined(GateError):
 
 
 class SourceError(DataError):
-    """The payments can't be read: no such file, an empty folder, a truncated or damaged file."""
+    """The payments can't be read: no such file, an empty folder, a damaged file. Mend it or take it away."""
 
 
 class SchemaError(DataError):
-    """The payments were read and break the contract.
+    """The payments were read and break the contract. Mend them at the column and row that the text names.
 
     Attributes:
         column: the first column at fault, or None when the table as a whole is.
@@ -83,39 +83,39 @@ class SchemaError(DataError):
 
 
 class MissingColumnError(SchemaError):
-    """A column that the contract requires is not there."""
+    """A column that the contract requires is not there. Add it, or map another column to it."""
 
 
 class ColumnTypeError(SchemaError):
-    """A column has another type than the contract's, or text in it can't be read as that type."""
+    """A column has another type than the contract's, or text in it can't be read as that type. Say how in the mapping."""
 
 
 class EmptyTableError(SchemaError):
-    """There is no row, or no outgoing payment."""
+    """There is no row, or no outgoing payment. Look at the source, and at the mapping of direction."""
 
 
 class MissingValueError(SchemaError):
-    """Null in a column that may not be null."""
+    """Null in a column that may not be null. Mend the rows, or map what stands for it."""
 
 
 class UnknownCodeError(SchemaError):
-    """A code that is not in the contract's vocabulary."""
+    """A code that is not in the contract's vocabulary. Give it a place under the mapping's codes."""
 
 
 class RangeError(SchemaError):
-    """A number or a time outside the contract's range; NaN and infinity are outside every range."""
+    """A number or a time outside the contract's range; NaN and infinity are outside every range. Mend the rows."""
 
 
 class DuplicateRowError(SchemaError):
-    """The same payment more than once."""
+    """The same payment more than once. Take the repeats out, or name a version_column in the mapping."""
 
 
 class LabelError(SchemaError):
-    """A label that contradicts its time: missing though it should be known, or known before the payment."""
+    """A label that contradicts its time: missing though known, or known before the payment. Mend label or time."""
 
 
 class SharedRiskError(DataError):
-    """A table of shared counterparty risk does not fit the contract: too large a count, another size, no token."""
+    """A table of shared counterparty risk does not fit the contract. Look at its section shared_risk, then extract anew."""
 
 
 class FeatureTableError(SchemaError):

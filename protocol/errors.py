@@ -50,7 +50,7 @@ class AlreadyRunning(LocalError):
 
 
 class ConfigError(LocalError):
-    """A configuration file or option is wrong; the text names the file and the key."""
+    """A configuration file or option is wrong; the text names the file and the key. Mend it and call again."""
 
 
 class PlanError(LocalError):
@@ -68,11 +68,11 @@ class ParameterError(PlanError, ValueError):
 
 
 class FieldOverflow(LocalError):
-    """A number is outside the bound announced for a secure sum; nothing was sent."""
+    """A number is outside the bound announced for a secure sum; nothing was sent. End the run and report it."""
 
 
 class RemoteError(CrossbankError):
-    """The other side is at fault, or can't be reached; the text names run, step and bank where known."""
+    """The other side is at fault, or can't be reached; the text names run, step and bank. Ask the operator."""
 
 
 class AggregatorUnreachable(RemoteError):
@@ -92,11 +92,11 @@ class AccessRefused(RemoteError):
 
 
 class ProtocolViolation(RemoteError):
-    """A peer sent what the protocol does not allow. Nothing of it was used."""
+    """A peer sent what the protocol does not allow; nothing of it was used. Keep the ledger, and ask who it was."""
 
 
 class SubmissionRefused(RemoteError):
-    """The aggregator refused a message; the text gives its reason. Repeating the same message won't help."""
+    """The aggregator refused a message; the text gives its reason. Mend that: repeating the message won't help."""
 
 
 class Equivocation(ProtocolViolation):
