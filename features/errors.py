@@ -87,7 +87,7 @@ class MissingColumnError(SchemaError):
 
 
 class ColumnTypeError(SchemaError):
-    """A column has another type than the contract's, or text in it can't be read as that type. Say how in the mapping."""
+    """A column has another type than the contract's, or text that can't be read as that type. Say how in the mapping."""
 
 
 class EmptyTableError(SchemaError):
@@ -115,7 +115,7 @@ class LabelError(SchemaError):
 
 
 class SharedRiskError(DataError):
-    """A table of shared counterparty risk does not fit the contract. Look at its section shared_risk, then extract anew."""
+    """A table of shared risk does not fit the contract: a count, a size, a token. Compare the banks' contracts."""
 
 
 class FeatureTableError(SchemaError):
