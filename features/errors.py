@@ -87,7 +87,7 @@ class MissingColumnError(SchemaError):
 
 
 class ColumnTypeError(SchemaError):
-    """A column has another type than the contract's, or text that can't be read as that type. Say how in the mapping."""
+    """A column has another type than the contract's, or text that can't be read as it. Say how in the mapping."""
 
 
 class EmptyTableError(SchemaError):
