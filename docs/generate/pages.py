@@ -136,6 +136,7 @@ PAGES["README.md"] = ("Reference", "Made from the code by `make docs`.", _index)
 BLOCKS: dict[tuple[str, str], Callable[[], str]] = {
     ("docs/architecture.md", "rooms"): rooms.tables,
     ("docs/protocol.md", "state diagram"): state_diagram.diagram,
+    ("docs/protocol.md", "statuses"): wire.statuses,
     ("docs/protocol.md", "caps"): wire.caps,
     ("docs/protocol.md", "calls and messages"): wire.messages,
     **{(page, name): partial(samples.shown, name) for page, name in samples.SHOWN},

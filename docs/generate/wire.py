@@ -1,4 +1,4 @@
-"""Caps, calls and messages for docs/protocol.md, from protocol/limits.py and the schema. It sends nothing."""
+"""Caps, statuses, calls and messages for docs/protocol.md, from the code and the schema. It sends nothing."""
 
 import ast
 import re
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from docs.generate.markdown import table
 
-__all__ = ["caps", "messages"]
+__all__ = ["caps", "messages", "statuses"]
 
 _ROOT = Path(__file__).resolve().parents[2]
 
@@ -42,6 +42,22 @@ def _size(name: str, value: int) -> str:
     if "BYTES" not in name:
         return f"{value:,}"
     return f"{value // 1024**2} MiB" if value % 1024**2 == 0 else f"{value // 1024} KiB"
+
+
+def statuses() -> str:
+    """Every error that crosses the wire with the status it is written as and those that are read as it."""
+    from protocol.status import TABLE
+
+    rows = [
+        (
+            f"`{row.error.__name__}`",
+            f"`{row.writes.name}`",
+            ", ".join(f"`{status.name}`" for status in row.reads),
+            "yes" if row.error.passing else "no",
+        )
+        for row in TABLE
+    ]
+    return table(("error", "gRPC status", "also read as it", "worth a later try"), rows)
 
 
 def messages() -> str:

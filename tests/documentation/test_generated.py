@@ -117,6 +117,12 @@ def test_caps_and_messages_are_told_with_their_numbers() -> None:
     assert "| `SumHead` | 1 `pending` bool, 2 `attempt` uint32, 3 `statements` list of Statement |" in messages
 
 
+def test_statuses_are_those_of_the_one_table() -> None:
+    told = wire.statuses()
+    assert "| `RosterChanged` | `OUT_OF_RANGE` |  | yes |" in told
+    assert "| `SubmissionRefused` | `FAILED_PRECONDITION` | `INVALID_ARGUMENT` | no |" in told
+
+
 def test_the_diagram_has_every_arrow_of_the_table() -> None:
     diagram = pages.BLOCKS["docs/protocol.md", "state diagram"]()
     for phase, event in TRANSITIONS:

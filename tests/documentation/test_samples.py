@@ -41,11 +41,12 @@ LOADERS: dict[str, Callable[[Path], Any]] = {
     "operator": _operator,
     "search": load_search,
 }
-SAMPLES = sorted(path.name for path in FOLDER.glob("*.yaml"))
+SAMPLES = sorted(str(path.relative_to(FOLDER)) for path in FOLDER.rglob("*.yaml"))
 
 
 def _load(path: Path) -> Any:
-    return LOADERS[path.name.split("_")[0].removesuffix(".yaml")](path)
+    kind = "mapping" if path.parent.name == "mappings" else path.name.split("_")[0].removesuffix(".yaml")
+    return LOADERS[kind](path)
 
 
 @pytest.mark.parametrize("name", SAMPLES)
@@ -64,6 +65,7 @@ def test_a_key_that_nobody_knows_is_refused_everywhere_in_it(name: str, tmp_path
         for key in place:
             inner = inner[key]
         inner["no_such_key"] = 1
+        (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(yaml.safe_dump(wrong, sort_keys=False))
         if name == "operator.yaml" and not place:
             continue  # its top has a section for the commands and one for the DAG; each looks at its own
