@@ -306,7 +306,8 @@ def ca_approve(
 
     Call the bank on a number you know; `bank-node enroll` has shown it the same fingerprint.
     """
-    from aggregator.pki.ca import request_fingerprint, request_identity, sign_request
+    from aggregator.pki.ca import request_identity, sign_request
+    from protocol.enrolment import request_fingerprint
 
     pem = request.read_bytes()
     expected = request_fingerprint(pem)

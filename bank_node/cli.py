@@ -60,7 +60,8 @@ def enroll(
 
     Send the request to the operator, and read the fingerprint shown here to them when they call.
     """
-    from bank_node.transport.identity import make_request, request_fingerprint
+    from bank_node.transport.identity import make_request
+    from protocol.enrolment import request_fingerprint
 
     request = make_request(key, bank, passphrase)
     out.write_bytes(request)

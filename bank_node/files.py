@@ -1,38 +1,16 @@
-"""Durable and secret files: atomic, fsynced writes; 0600 where it matters; one process at a time. Nothing else."""
+"""Whole writes (`protocol.private_files`, which the node uses too) and one process at a time. Nothing else."""
 
 import contextlib
 import datetime as dt
 import fcntl
 import os
-import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
 from protocol.errors import AlreadyRunning
+from protocol.private_files import write_atomic
 
-__all__ = ["one_at_a_time", "write_atomic", "write_secret"]
-
-
-def write_atomic(path: Path, data: bytes, *, mode: int = 0o644) -> None:
-    """Replace a file by `data` at once: a reader, or a crash, sees the old bytes or the new, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
-
-
-def write_secret(path: Path, data: bytes) -> None:
-    """Write a secret: only the owner may read it, from its first byte on."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    write_atomic(path, data, mode=0o600)
+__all__ = ["one_at_a_time", "write_atomic"]
 
 
 @contextlib.contextmanager

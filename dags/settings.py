@@ -1,7 +1,7 @@
 """What the DAG files read from the environment: bank configs, schedule, the consortium's config. No secrets.
 
-Read at every parse of a DAG file, so it uses the standard library and PyYAML only and looks at nothing
-of a bank's config but its id; `bank_node` validates the rest when a task runs. A file that can't be used takes no
+Read at every parse of a DAG file, so it uses the standard library and `protocol.documents` only and looks at
+nothing of a bank's config but its id; `bank_node` validates the rest when a task runs. A file that can't be used takes no
 other bank's DAGs away: it is named apart, and `dags/bank_config_faults.py` makes it Airflow's import error.
 """
 
@@ -15,8 +15,6 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any, Final
-
-import yaml
 
 __all__ = [
     "BANKS_DIR",
@@ -142,15 +140,13 @@ def _document(path: str | Path) -> Any:
     Raises:
         SettingsError: If the file cannot be read or is not YAML; names it and the line, never what is in it.
     """
+    from protocol.documents import read_document
+    from protocol.errors import ConfigError
+
     try:
-        return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SettingsError(f"{path} can't be read: {error.strerror}.") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        # Only the place: the parser's own text quotes the file. ValueError: bytes that are no text, a day 2026-02-30.
-        mark = getattr(error, "problem_mark", None)
-        where = f" at line {mark.line + 1}" if mark is not None else ""
-        raise SettingsError(f"{path} is not valid YAML{where}.") from None
+        return read_document(Path(path), "file")
+    except ConfigError as error:
+        raise SettingsError(f"{error}.") from None
 
 
 def jsonable(document: Mapping[str, Any]) -> dict[str, Any]:

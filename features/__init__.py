@@ -10,15 +10,28 @@ from features.loading import load_contract
 
 if TYPE_CHECKING:
     from features.engineering.feature_table import extract_features
-    from features.engineering.splits import labelled_rows, time_split
+    from features.engineering.splits import labelled_rows, labelled_split, time_split
 
-__all__ = ["DataContract", "FeatureSpec", "extract_features", "labelled_rows", "load_contract", "time_split"]
+__all__ = [
+    "DataContract",
+    "FeatureSpec",
+    "extract_features",
+    "labelled_rows",
+    "labelled_split",
+    "load_contract",
+    "time_split",
+]
 
 
 def __getattr__(name: str) -> Any:
     from importlib import import_module
 
-    lazy = {"extract_features": "feature_table", "labelled_rows": "splits", "time_split": "splits"}
+    lazy = {
+        "extract_features": "feature_table",
+        "labelled_rows": "splits",
+        "labelled_split": "splits",
+        "time_split": "splits",
+    }
     if name in lazy:
         return getattr(import_module(f"features.engineering.{lazy[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

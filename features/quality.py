@@ -11,6 +11,7 @@ from datetime import date, timedelta
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from features.contract.label_time import is_settled
 from features.contract.sections import QualitySpec
 
 if TYPE_CHECKING:
@@ -287,7 +288,7 @@ def _missing(name: str, recent: Sequence[DayCounts], history: Sequence[DayCounts
 
 
 def _labels(days: Sequence[DayCounts], spec: QualitySpec, delay: int) -> list[Finding]:
-    settled = [each for each in days if (days[-1].day - each.day).days >= delay] if days else []
+    settled = [each for each in days if is_settled(each.day, days[-1].day, delay)]
     recent, history = settled[-spec.recent_days :], settled[: -spec.recent_days][-spec.history_days :]
     rate = _share([each.frauds for each in recent], [each.labelled for each in recent])
     words = "no settled label" if rate is None else f"{rate:.2%} of recent settled labels are frauds; "

@@ -28,11 +28,11 @@ from bank_node.boosting import BoostingParameters
 from bank_node.config import load_config
 from bank_node.dataset.feature_tables import feature_rows
 from bank_node.evaluation.metrics import rank_metrics
-from bank_node.files import write_secret
 from bank_node.models.local_baseline import train_champion
-from features import load_contract, time_split
+from features import labelled_split, load_contract
 from protocol.errors import ConfigError, LocalError
 from protocol.messages import RunView
+from protocol.private_files import write_secret
 from simulator.airflow.rest import AirflowRest
 from simulator.airflow.stack import AirflowStack, stop_stack
 from simulator.datasets import contract_for, thins_out
@@ -349,7 +349,7 @@ def _show_results(
     training, later, evaluations = [], {}, {}
     for bank in banks:
         table = feature_rows(load_config(configs[bank]), contract)
-        early, late = time_split(table[table["is_fraud"].notna()], until, contract.label.delay_days)
+        early, late = labelled_split(table, until, contract)
         training.append(early)
         later[bank] = late
         found = sorted((out / "work" / bank / "runs").glob("*/evaluation.json"))

@@ -7,10 +7,8 @@ reads) and ``issued.jsonl`` (every certificate ever signed). Keep it off the nod
 """
 
 import datetime as dt
-import hashlib
 import ipaddress
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,8 +21,10 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from protocol.channel import read_private_key, read_secret_file
 from protocol.documents import did_you_mean
+from protocol.enrolment import request_fingerprint
 from protocol.errors import ConfigError
 from protocol.messages import check_id
+from protocol.private_files import write_atomic, write_secret
 
 __all__ = [
     "ROLES",
@@ -35,13 +35,11 @@ __all__ = [
     "issue_server_certificate",
     "issued_certificates",
     "make_key_and_request",
-    "request_fingerprint",
     "request_identity",
     "revoke",
     "sign_renewal",
     "sign_request",
     "write_crl",
-    "write_secret",
 ]
 
 ROLES = ("bank", "operator", "aggregator")
@@ -61,15 +59,6 @@ class IssuedCertificate:
     fingerprint: str
     revoked: str = ""
     reason: str = ""
-
-
-def write_secret(path: Path, data: bytes) -> None:
-    """Write a file that only its owner may read (0600 from the first byte)."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.unlink(missing_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
 
 
 def _name(common_name: str, role: str) -> x509.Name:
@@ -148,19 +137,6 @@ def make_key_and_request(key_path: Path, common_name: str, role: str) -> bytes:
     return request.public_bytes(serialization.Encoding.PEM)
 
 
-def request_fingerprint(request_pem: bytes) -> str:
-    """What the operator compares with what the party reads out: 128 bits of the SHA-256 of the request's key.
-
-    Raises:
-        ConfigError: the request does not parse.
-    """
-    try:
-        key = x509.load_pem_x509_csr(request_pem).public_key()
-    except ValueError as error:
-        raise ConfigError("the certificate request does not parse") from error
-    return _fingerprint(key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo))
-
-
 def request_identity(request_pem: bytes) -> str:
     """The id that a request asks for.
 
@@ -174,11 +150,6 @@ def request_identity(request_pem: bytes) -> str:
     if not names:
         raise ConfigError("the certificate request does not say whose it is")
     return str(names[0].value)
-
-
-def _fingerprint(public_key: bytes) -> str:
-    digits = hashlib.sha256(public_key).hexdigest()[:32]
-    return " ".join(digits[i : i + 4] for i in range(0, 32, 4))
 
 
 def issued_certificates(folder: Path) -> list[IssuedCertificate]:
@@ -207,9 +178,8 @@ def check_certified(folder: Path, banks: Sequence[str]) -> None:
 
 
 def _write_issued(folder: Path, certificates: list[IssuedCertificate]) -> None:
-    part = folder / ".issued.part"
-    part.write_text("".join(json.dumps(asdict(certificate)) + "\n" for certificate in certificates))
-    os.replace(part, folder / "issued.jsonl")
+    lines = "".join(json.dumps(asdict(certificate)) + "\n" for certificate in certificates)
+    write_atomic(folder / "issued.jsonl", lines.encode())
 
 
 def write_crl(folder: Path, *, days: int = _CRL_DAYS, passphrase: Path | None = None) -> Path:
@@ -230,9 +200,7 @@ def write_crl(folder: Path, *, days: int = _CRL_DAYS, passphrase: Path | None = 
                 .revocation_date(dt.datetime.fromisoformat(certificate.revoked))
                 .build()
             )
-    part = folder / ".crl.part"
-    part.write_bytes(builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
-    os.replace(part, folder / "crl.pem")
+    write_atomic(folder / "crl.pem", builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
     return folder / "crl.pem"
 
 

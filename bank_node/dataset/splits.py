@@ -17,7 +17,7 @@ from bank_node.boosting.row_files import BankRows
 from bank_node.config import BankConfig
 from bank_node.dataset.feature_tables import identifier_keys
 from bank_node.dtypes import Floats, Marks
-from features import DataContract, time_split
+from features import DataContract, labelled_split
 from features.identifiers import hashed
 from protocol.errors import ConfigError, LocalError
 from protocol.run_plan import RunPlan
@@ -59,10 +59,10 @@ def split_block(contract: DataContract, table: pd.DataFrame, plan: RunPlan) -> R
     known = table[table["is_fraud"].notna()]
     early, test = known, known
     if plan.train_until is not None:
-        early, test = time_split(known, plan.train_until, contract.label.delay_days)
+        early, test = labelled_split(table, plan.train_until, contract)
     training, validation = early, None
     if plan.validate_from is not None:
-        training, validation = time_split(early, plan.validate_from, contract.label.delay_days)
+        training, validation = labelled_split(early, plan.validate_from, contract)
     return RowParts(training=training, validation=validation, test=test)
 
 

@@ -25,7 +25,7 @@ from bank_node.models.lineage import PERSONAL, note_trained_on, seen_until
 from bank_node.models.local_baseline import margins_of, train_champion
 from bank_node.models.registry import current_model, find_model
 from bank_node.models.scoring import load_model
-from features import DataContract, time_split
+from features import DataContract, labelled_split
 from protocol.errors import LocalError
 
 __all__ = ["MINIMUM_FRAUDS", "Refinement", "make_personal", "personal_model", "refine"]
@@ -96,11 +96,10 @@ def make_personal(
     current, record = current_model(config)
     consortium, digest = load_model(current, config.registry / "current.json"), record.model_sha256
     end = _end(config, digest, until)
-    known = table[table["is_fraud"].notna()]
     names = consortium.feature_names or []
-    if missing := [name for name in names if name not in known.columns]:
+    if missing := [name for name in names if name not in table.columns]:
         raise LocalError(f"the bank's rows lack the model's feature columns {', '.join(missing)}")
-    training, judging = time_split(known, end, contract.label.delay_days)
+    training, judging = labelled_split(table, end, contract)
     for part, which in ((training, "before"), (judging, f"{contract.label.delay_days} days and more after")):
         if part.empty:
             raise LocalError(f"bank {config.bank_id} has no labelled row {which} {end.date()}: choose another --until")

@@ -20,12 +20,12 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 
-from bank_node.files import write_secret
 from bank_node.secure_aggregation.encryption import HeKey
 from protocol.channel import read_secret_file
 from protocol.errors import ConfigError, ProtocolViolation
 from protocol.he_parameters import HE_PARAMETERS
 from protocol.masks import SecretBytes, derive_key
+from protocol.private_files import write_secret
 
 __all__ = [
     "RunSecrets",

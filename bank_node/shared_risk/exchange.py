@@ -19,12 +19,13 @@ import numpy as np
 
 from bank_node.consortium import Consortium, Log, whatever_the_roster
 from bank_node.dtypes import Integers
-from bank_node.files import write_atomic, write_secret
+from bank_node.files import write_atomic
 from bank_node.shared_risk.store import SharedStore
 from features.contract.sections import SharedRiskSpec
 from features.shared_risk import FIELD_BITS, Facts, day_tables, pack, slots, unpack
 from protocol.errors import LocalError, ProtocolViolation
 from protocol.layout import PAYLOAD_SLOTS
+from protocol.private_files import write_secret
 from protocol.steps import Point, Step
 
 __all__ = ["Exchanged", "Period", "agreed_key", "exchange", "key_id", "own_days", "relayed_tables"]

@@ -18,6 +18,7 @@ from bank_node.files import write_atomic
 from bank_node.shared_risk.exchange import Exchanged, Period, exchange, key_id
 from bank_node.shared_risk.store import SharedStore
 from features import DataContract
+from features.contract.label_time import known_series
 from features.contract.sections import SharedRiskSpec
 from features.identifiers import SHARED, IdentifierKey, load_key
 from features.shared_risk import Facts, Tokens, facts_of, shared_features, tokens_of
@@ -118,8 +119,7 @@ def _tokens(spec: SharedRiskSpec, key: bytes, frame: pd.DataFrame) -> dict[str, 
 
 def _facts(config: BankConfig, contract: DataContract, spec: SharedRiskSpec, key: bytes) -> Mapping[str, Facts]:
     frame = _payments(config, ["direction", "channel", "event_time", "is_fraud", "label_time"])
-    settled = frame["event_time"] + pd.Timedelta(days=contract.label.delay_days)
-    frame["settled_time"] = frame["label_time"].fillna(settled).where(frame["is_fraud"].notna())
+    frame["settled_time"] = known_series(frame, contract.label.delay_days)
     return facts_of(frame, spec, _tokens(spec, key, frame))
 
 

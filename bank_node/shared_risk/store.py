@@ -16,10 +16,11 @@ import numpy as np
 
 from bank_node.boosting.archive import ONE_READER
 from bank_node.dtypes import Integers
-from bank_node.files import write_atomic, write_secret
+from bank_node.files import write_atomic
 from features.contract.sections import COLUMNS, EntityKind, SharedRiskSpec
 from protocol.channel import read_secret_file
 from protocol.errors import LocalError
+from protocol.private_files import write_secret
 
 __all__ = ["SharedStore"]
 

@@ -1,7 +1,6 @@
 """Who a bank is: its certificate, signing with its certified key, checking another bank's. No TLS here."""
 
 import datetime as dt
-import hashlib
 import logging
 from pathlib import Path
 
@@ -11,11 +10,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from bank_node.files import write_atomic, write_secret
+from bank_node.files import write_atomic
 from protocol.channel import TlsFiles, read_private_key, read_secret_file
 from protocol.errors import ConfigError, ProtocolViolation
+from protocol.private_files import write_secret
 
-__all__ = ["Identity", "install_certificate", "make_request", "request_fingerprint"]
+__all__ = ["Identity", "install_certificate", "make_request"]
 
 logger = logging.getLogger(__name__)
 
@@ -139,17 +139,6 @@ def make_request(key_path: Path, bank: str, passphrase: Path | None = None) -> b
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, bank)])
     request = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA256())
     return request.public_bytes(serialization.Encoding.PEM)
-
-
-def request_fingerprint(request_pem: bytes) -> str:
-    """What the bank reads to the operator over the phone: the first 128 bits of the SHA-256 of the request's key.
-
-    Groups of four hexadecimal digits; the same as `aggregator.pki.ca.request_fingerprint` shows to the operator.
-    """
-    request = x509.load_pem_x509_csr(request_pem)
-    key = request.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
-    digits = hashlib.sha256(key).hexdigest()[:32]
-    return " ".join(digits[i : i + 4] for i in range(0, 32, 4))
 
 
 def install_certificate(certificate_pem: bytes, files: TlsFiles, bank: str) -> None:

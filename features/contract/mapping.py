@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, field_validator, model_validator
 
 from features.contract.schema import CANONICAL_COLUMNS, OPTIONAL_COLUMNS, DataContract
-from features.contract.strict_yaml import StrictLoader, places
+from features.contract.strict_yaml import places, read_mapping
 from features.errors import MappingError
 
 __all__ = [
@@ -27,8 +26,6 @@ __all__ = [
     "identity_mapping",
     "load_mapping",
 ]
-
-MAX_MAPPING_BYTES = 1_000_000
 
 UNDECIDED = "?"
 """Stands in a draft for what only a human can say."""
@@ -238,7 +235,7 @@ def load_mapping(path: Path | str, contract: DataContract, *, draft: bool = Fals
             names the place.
     """
     path = Path(path)
-    document = _document(path)
+    document = read_mapping(path, "Mapping", MappingError)
     if undecided := list(_undecided(document)):
         raise MappingError(f"Mapping {path} is not decided yet: {'; '.join(undecided)}.")
     try:
@@ -261,22 +258,7 @@ def load_mapping(path: Path | str, contract: DataContract, *, draft: bool = Fals
     return mapping
 
 
-def _document(path: Path) -> dict[Any, Any]:
-    """The file as it stands."""
-    try:
-        if path.stat().st_size > MAX_MAPPING_BYTES:
-            raise MappingError(f"Mapping {path} is larger than {MAX_MAPPING_BYTES} bytes.")
-        document = yaml.load(path.read_text(encoding="utf-8"), StrictLoader)  # noqa: S506 a SafeLoader
-    except OSError as error:
-        raise MappingError(f"Mapping {path} can't be read: {error.strerror}.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise MappingError(f"Mapping {path} is not valid YAML in UTF-8.") from error
-    if not isinstance(document, dict):
-        raise MappingError(f"Mapping {path} must be a mapping of keys to values.")
-    return document
-
-
-def _undecided(document: dict[Any, Any]) -> Iterator[str]:
+def _undecided(document: dict[str, Any]) -> Iterator[str]:
     """Places where a draft's question mark still stands, and what is to be written there."""
     labels = document.get("labels")
     sections = [("", document.get("columns")), ("labels.", labels.get("columns") if isinstance(labels, dict) else None)]

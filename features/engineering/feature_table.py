@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from features.contract.label_time import known_column
 from features.contract.schema import DataContract
 from features.engineering.catalogue import CATALOGUE
 from features.engineering.splits import naive_utc
@@ -105,19 +106,14 @@ def needs_of(contract: DataContract) -> frozenset[Aggregate]:
 def timed(events: "ir.Table", contract: DataContract, dialect: Dialect = DUCKDB) -> "ir.Table":
     """The payments with the columns that windows read: ``is_out``, ``event_us``, ``amount_minor``, ``known_us``.
 
-    ``settled_time`` is when a label became known: the bank's time, else the payment's plus the contract's delay; null
-    while there is no label.
+    ``settled_time`` is when a label became known, see `features.contract.label_time`; null while there is no label.
     """
-    import ibis
-
-    settled = events["event_time"] + ibis.interval(days=contract.label.delay_days)
-    label_time = events["is_fraud"].notnull().ifelse(events["label_time"].coalesce(settled), ibis.null("timestamp(6)"))
     known = events.mutate(
         is_out=events["direction"] == "out",
         event_us=dialect.microseconds(events["event_time"]),
         # Half a minor unit rounds up, written as floor so that every engine does the same.
         amount_minor=(events["amount"] * float(10**contract.minor_unit_digits) + 0.5).floor().cast("int64"),
-        settled_time=label_time,
+        settled_time=known_column(events, contract.label.delay_days),
     )
     return known.mutate(known_us=dialect.microseconds(known["settled_time"]))
 

@@ -4,7 +4,9 @@ from datetime import datetime
 
 import pandas as pd
 
-__all__ = ["labelled_rows", "naive_utc", "time_split"]
+from features.contract.schema import DataContract
+
+__all__ = ["labelled_rows", "labelled_split", "naive_utc", "time_split"]
 
 
 def labelled_rows(frame: pd.DataFrame, as_of: datetime) -> pd.DataFrame:
@@ -28,6 +30,19 @@ def time_split(frame: pd.DataFrame, train_until: datetime, gap_days: int) -> tup
     end = naive_utc(train_until)
     times = frame["event_time"]
     return frame[times < end], frame[times >= end + pd.Timedelta(days=gap_days)]
+
+
+def labelled_split(
+    frame: pd.DataFrame, train_until: datetime, contract: DataContract
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """How every model here is trained and judged: `time_split` of the labelled rows, the contract's label delay apart.
+
+    Args:
+        frame: with ``event_time`` and ``is_fraud``.
+        train_until: end of the training period, exclusive, UTC.
+        contract: the bank's own, whose label delay is the gap.
+    """
+    return time_split(frame[frame["is_fraud"].notna()], train_until, contract.label.delay_days)
 
 
 def naive_utc(moment: datetime) -> pd.Timestamp:

@@ -7,10 +7,17 @@ row. What comes out is checked by Pandera on the pandas frame.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from features.contract.row_rules import (
+    UNREADABLE_NUMBER,
+    UNREADABLE_TIME,
+    Fault,
+    FaultKind,
+    label_rules,
+    row_rules,
+)
 from features.contract.schema import ColumnSpec, DataContract
 from features.errors import (
     ColumnTypeError,
@@ -38,19 +45,18 @@ _Key = tuple[str, str, type[SchemaError]]
 _ENGINE_TYPES = {"string": "string", "number": "float64", "timestamp": "timestamp(6)"}
 
 
-@dataclass(frozen=True, slots=True)
-class _Rule:
-    """One thing that may be wrong with a row: ``broken`` is true for the rows in which it is."""
+_ERRORS: dict[FaultKind, type[SchemaError]] = {
+    "type": ColumnTypeError,
+    "missing": MissingValueError,
+    "code": UnknownCodeError,
+    "range": RangeError,
+    "label": LabelError,
+}
 
-    column: str
-    problem: str
-    error: type[SchemaError]
-    broken: "ir.BooleanValue"
 
-    @property
-    def key(self) -> "_Key":
-        """The same for the same rule on another part."""
-        return self.column, self.problem, self.error
+def _key(rule: Fault) -> "_Key":
+    """The same for the same rule on another part."""
+    return rule.column, rule.reason, _ERRORS[rule.kind]
 
 
 def checked_events(connection: "Backend", source: Source, contract: DataContract) -> "ir.Table":
@@ -209,66 +215,23 @@ def _same_family(found: Any, wanted: str) -> bool:
     return bool(found.is_string())
 
 
-def _rules(raw: "ir.Table", source: Source, part: Part, contract: DataContract) -> Iterator[_Rule]:
-    """The rules about single rows, as expressions on the raw table, in the contract's order of columns."""
+def _rules(raw: "ir.Table", source: Source, part: Part, contract: DataContract) -> Iterator[Fault]:
+    """The rules about single rows, as expressions on the raw table: what could not be read, then the contract's."""
     values = {
         column.name: _cast(raw, source, part, column) for column in contract.columns if column.name in raw.columns
     }
-    for column in contract.columns:
-        if column.name not in values:
+    missing = {}
+    for column in contract.columns if source.kind == "csv" else ():
+        name = column.name
+        if name not in values or column.type == "string":
             continue
-        name, value = column.name, values[column.name]
-        there = value.notnull()
-        if source.kind == "csv" and column.type != "string":
-            kind = "number" if column.type == "number" else "time"
-            # NaN is a float that a nullable column turns into null: it was read, so it is not unreadable.
-            unread = raw[name].try_cast(_ENGINE_TYPES["number"]).isnull() if kind == "number" else value.isnull()
-            yield _Rule(name, f"text that is not a {kind}", ColumnTypeError, raw[name].notnull() & unread)
-            missing = raw[name].isnull()
-        else:
-            missing = value.isnull() if column.type != "string" else value.isnull() | (value == "")
-        if not column.nullable:
-            yield _Rule(name, "no value", MissingValueError, missing)
-        if column.vocabulary is not None:
-            codes = contract.codes(name)
-            yield _Rule(name, "a code that the contract doesn't know", UnknownCodeError, there & value.notin(codes))
-        if column.type == "number":
-            yield _Rule(name, f"a number that is not {_range_words(column)}", RangeError, _outside(column, value))
-        if column.earliest is not None:
-            problem = f"a time before {column.earliest.isoformat(' ')}"
-            yield _Rule(name, problem, RangeError, there & (value < column.earliest))
-        if column.latest is not None:
-            problem = f"a time after {column.latest.isoformat(' ')}"
-            yield _Rule(name, problem, RangeError, there & (value > column.latest))
-    label, known_at = values["is_fraud"], values["label_time"]
-    out = values["direction"] == "out"
-    problem = "no label although label_time says when it became known"
-    yield _Rule("is_fraud", problem, LabelError, out & known_at.notnull() & label.isnull())
-    problem = "a time before the payment's own"
-    yield _Rule("label_time", problem, LabelError, out & known_at.notnull() & (known_at < values["event_time"]))
-
-
-def _outside(column: ColumnSpec, value: "ir.Value") -> "ir.BooleanValue":
-    """True outside the column's range. NaN and infinity are asked for by name: engines order NaN differently."""
-    bad = value.isnan() | value.isinf()
-    if column.above is not None:
-        bad = bad | (value <= column.above)
-    if column.at_most is not None:
-        bad = bad | (value > column.at_most)
-    if column.allowed is not None:
-        bad = bad | value.notin(column.allowed)
-    return value.notnull() & bad
-
-
-def _range_words(column: ColumnSpec) -> str:
-    words = []
-    if column.above is not None:
-        words.append(f"above {column.above:g}")
-    if column.at_most is not None:
-        words.append(f"at most {column.at_most:g}")
-    if column.allowed is not None:
-        words.append(" or ".join(f"{value:g}" for value in column.allowed))
-    return " and ".join(words) or "finite"
+        missing[name] = raw[name].isnull()
+        # NaN is a float that a nullable column turns into null: it was read, so it is not unreadable.
+        number = column.type == "number"
+        unread = raw[name].try_cast(_ENGINE_TYPES["number"]).isnull() if number else values[name].isnull()
+        yield Fault(name, UNREADABLE_NUMBER if number else UNREADABLE_TIME, raw[name].notnull() & unread)
+    yield from row_rules(values, contract, missing)
+    yield from label_rules(values)
 
 
 def _broken(
@@ -281,7 +244,7 @@ def _broken(
         sums = raw.aggregate([rule.broken.sum().coalesce(0).name(f"r{i}") for i, rule in enumerate(rules)])
         row = connection.to_pyarrow(sums).to_pylist()[0]
         for i, rule in enumerate(rules):
-            counts[rule.key] = counts.get(rule.key, 0) + int(row[f"r{i}"])
+            counts[_key(rule)] = counts.get(_key(rule), 0) + int(row[f"r{i}"])
     return {key: count for key, count in counts.items() if count}
 
 
@@ -293,7 +256,7 @@ def _located(connection: "Backend", source: Source, contract: DataContract, brok
         part = source.only(file)
         raw = source.load(connection, part, [column.name for column in contract.columns])
         for rule in _rules(raw, source, part, contract):
-            if rule.key != key:
+            if _key(rule) != key:
                 continue
             found = raw.filter(rule.broken).aggregate(first=lambda bad: bad["row_number_"].min())
             first = connection.to_pyarrow(found).to_pylist()[0]["first"]

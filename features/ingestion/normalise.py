@@ -6,18 +6,19 @@ CSV line cut short, bytes of another encoding) are counted with the reason ``unr
 """
 
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from features.contract.mapping import ColumnMapping, LabelMapping, Mapping
+from features.contract.row_rules import UNREADABLE_NUMBER, Fault, label_rules, row_rules
 from features.contract.schema import ColumnSpec, DataContract
 from features.contract.standards import CATEGORY_RANGES, COUNTRY_OF
 from features.errors import ColumnTypeError, MissingColumnError
 from features.identifiers import KINDS, SHARED, IdentifierKey, hash_column
-from features.ingestion.parsing import Fault, literal, read_number, read_text, read_time
+from features.ingestion.parsing import literal, read_number, read_text, read_time
 from features.ingestion.rates import converted
 from features.sources.files import csv_header, parquet_header, reading
 from features.sources.iso20022 import ISO20022_COLUMNS
@@ -71,7 +72,7 @@ def normalised(
     import ibis
 
     with reading(file):
-        judged, faults, found = _judged(connection, file, contract, mapping, _row_rules)
+        judged, faults, found = _judged(connection, file, contract, mapping, label_rules)
         good = judged.filter(judged["fault_"] == -1).drop("fault_")
         if key is not None:
             shared = {
@@ -123,7 +124,7 @@ def _judged(
     file: Path,
     contract: DataContract,
     mapping: Mapping,
-    row_rules: Callable[[dict[str, "ir.Value"]], Iterable[Fault]],
+    more_rules: Callable[[dict[str, "ir.Value"]], Iterable[Fault]],
 ) -> tuple["ir.Table", list[Fault], RawTable]:
     """The file's rows as canonical values, each with the number of its first fault in ``fault_``, or -1."""
     found = raw_rows(connection, file, contract, mapping)
@@ -132,7 +133,7 @@ def _judged(
         values, faults = _mapped(connection, raw, contract, mapping)
     except ColumnTypeError as error:
         raise ColumnTypeError(f"{file}: {error}.", column=error.column) from error
-    faults = [*faults, *_rules(values, contract), *row_rules(values)]
+    faults = [*faults, *row_rules(values, contract), *more_rules(values)]
     reason = reduce(
         lambda rest, each: each[1].broken.fill_null(False).ifelse(each[0], rest),
         reversed(list(enumerate(faults))),
@@ -215,7 +216,7 @@ def _read(raw: "ir.Table", column: ColumnSpec, entry: ColumnMapping) -> "tuple[i
     if entry.sign_of is not None:
         number, unread = read_number(raw[entry.sign_of], name, entry)
         back = "in" if entry.negative == "out" else "out"
-        return (number < 0).ifelse(entry.negative, back), [Fault(name, "text that is not a number", unread)]
+        return (number < 0).ifelse(entry.negative, back), [Fault(name, UNREADABLE_NUMBER, unread)]
     if len(entry.columns) > 1:
         parts = [raw[each].cast("string") for each in entry.columns]
         value: ir.Value = reduce(lambda left, right: left + entry.joiner + right, parts)
@@ -244,7 +245,7 @@ def _read(raw: "ir.Table", column: ColumnSpec, entry: ColumnMapping) -> "tuple[i
         value = text.cases(*cases, else_=ibis.literal(entry.other) if entry.other else ibis.null("string"))
     if column.type == "number":
         value, unread = read_number(value, name, entry)
-        faults.append(Fault(name, "text that is not a number", unread))
+        faults.append(Fault(name, UNREADABLE_NUMBER, unread))
         value = {"keep": value, "absolute": value.abs(), "negate": -value}[entry.sign]
         if column.nullable:
             value = value.isnan().ifelse(ibis.null(target), value)
@@ -255,39 +256,6 @@ def _read(raw: "ir.Table", column: ColumnSpec, entry: ColumnMapping) -> "tuple[i
         value, problems = read_text(value, name)
         faults += problems
     return value, faults
-
-
-def _rules(values: "dict[str, ir.Value]", contract: DataContract) -> Iterator[Fault]:
-    """The contract's rules about single rows, in its order of columns."""
-    for column in contract.columns:
-        name, value = column.name, values[column.name]
-        there = value.notnull()
-        if not column.nullable:
-            yield Fault(name, "no value", value.isnull())
-        if column.vocabulary is not None:
-            yield Fault(name, "a code that the contract doesn't know", there & value.notin(contract.codes(name)))
-        if column.type == "number":
-            bad = value.isnan() | value.isinf()
-            if column.above is not None:
-                bad = bad | (value <= column.above)
-            if column.at_most is not None:
-                bad = bad | (value > column.at_most)
-            if column.allowed is not None:
-                bad = bad | value.notin(column.allowed)
-            yield Fault(name, "a number out of range", there & bad)
-        if column.earliest is not None:
-            yield Fault(name, "a time too early", there & (value < column.earliest))
-        if column.latest is not None:
-            yield Fault(name, "a time too late", there & (value > column.latest))
-
-
-def _row_rules(values: "dict[str, ir.Value]") -> Iterator[Fault]:
-    """What a payment's label must be."""
-    label, known_at, out = values["is_fraud"], values["label_time"], values["direction"] == "out"
-    yield Fault("is_fraud", "a label's time without a label", out & known_at.notnull() & label.isnull())
-    yield Fault(
-        "label_time", "a label before its payment", out & known_at.notnull() & (known_at < values["event_time"])
-    )
 
 
 def _version(raw: "ir.Table", mapping: Mapping) -> "ir.Value":

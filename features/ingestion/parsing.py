@@ -4,28 +4,19 @@ Nothing is guessed: what can't be read for certain is null, and the fault says s
 """
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from features.contract.mapping import ColumnMapping
+from features.contract.row_rules import UNREADABLE_TIME, Fault
 from features.errors import ColumnTypeError
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
 
-__all__ = ["Fault", "literal", "read_number", "read_text", "read_time"]
+__all__ = ["literal", "read_number", "read_text", "read_time"]
 
 _LAST_MICROSECOND = 253_402_300_800_000_000
 """The year 10000; times as numbers are below it, and above minus it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """One thing that may be wrong with a row: ``broken`` is true (not null) for the rows in which it is."""
-
-    column: str
-    reason: str
-    broken: "ir.BooleanValue"
 
 
 def read_text(value: "ir.Value", name: str) -> "tuple[ir.Value, list[Fault]]":
@@ -64,13 +55,12 @@ def read_time(value: "ir.Value", name: str, entry: ColumnMapping) -> "tuple[ir.V
     """The value as UTC without a zone, and what may be wrong."""
     import ibis
 
-    unreadable = "text that is not a time"
     if entry.unit is not None:
         factor = {"s": 1_000_000, "ms": 1_000, "us": 1}[entry.unit]
         number = value.try_cast("float64") * factor
         number = (number.abs() < _LAST_MICROSECOND).ifelse(number, ibis.null("float64"))
         moment = _make_timestamp(number.round().cast("int64"))
-        return moment, [Fault(name, unreadable, value.notnull() & (value.cast("string") != "") & moment.isnull())]
+        return moment, [Fault(name, UNREADABLE_TIME, value.notnull() & (value.cast("string") != "") & moment.isnull())]
     if value.type().is_timestamp() or value.type().is_date():
         zoned = value.type().is_timestamp() and value.type().timezone is not None
         inside = value.year().between(1, 9999)
@@ -87,7 +77,7 @@ def read_time(value: "ir.Value", name: str, entry: ColumnMapping) -> "tuple[ir.V
     if entry.format is not None:
         local = _try_strptime(text, entry.format)
         moment, faults = _zoned(local, name, entry)
-        return moment, [Fault(name, unreadable, present & local.isnull()), *faults]
+        return moment, [Fault(name, UNREADABLE_TIME, present & local.isnull()), *faults]
     iso = text.re_search(r"^\d{4}-\d\d-\d\d([ T]\d\d:\d\d(:\d\d(\.\d+)?)?)?( ?(Z|[+-]\d\d(:?\d\d)?))?$")
     offset = text.re_search(r"\d\d:\d\d.*(Z|[+-]\d\d(:?\d\d)?)$")
     kept = iso.ifelse(text, ibis.null("string"))
@@ -96,7 +86,7 @@ def read_time(value: "ir.Value", name: str, entry: ColumnMapping) -> "tuple[ir.V
     moment, faults = _zoned(local, name, entry)
     only_local = [Fault(each.column, each.reason, each.broken & ~offset) for each in faults]
     return offset.ifelse(absolute, moment), [
-        Fault(name, unreadable, present & offset.ifelse(absolute, local).isnull()),
+        Fault(name, UNREADABLE_TIME, present & offset.ifelse(absolute, local).isnull()),
         *only_local,
     ]
 

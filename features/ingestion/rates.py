@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from features.contract.mapping import CurrencyMapping
+from features.contract.row_rules import Fault
 from features.contract.schema import DataContract
 from features.errors import SourceError
-from features.ingestion.parsing import Fault
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir

@@ -9,10 +9,11 @@ beside the payments, its verdict counts before theirs (`features.store.label_sou
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from features.contract.label_time import NEVER_EARLIER_SQL, known_at
 from features.identifiers import SHARED
 from features.sources.files import engine
 from features.store.label_source import Verdicts, load_verdicts
@@ -104,10 +105,10 @@ def _facts(rows: "pyarrow.Table", inputs: str, delay_days: int) -> dict[str, Any
 
     # Features don't read the hashes that all banks make alike: a new link key makes no feature anew.
     plain = [name for name in rows.column_names if name not in (*_LABELS, *SHARED.values())]
-    known: dict[str, list[tuple[str, str, int]]] = {}
+    known: dict[str, list[tuple[str, str, str]]] = {}
     frauds = rows.filter(pc.and_(pc.equal(rows["is_fraud"], 1), pc.equal(rows["direction"], "out")))
     for row in frauds.select(["account_id", "counterparty_id", "event_time", "label_time"]).to_pylist():
-        moment = row["label_time"] or row["event_time"] + timedelta(days=delay_days)
+        moment = known_at(row["event_time"], row["label_time"], delay_days)
         line = (row["account_id"], row["counterparty_id"], moment.isoformat())
         known.setdefault(moment.date().isoformat(), []).append(line)
     return {
@@ -174,9 +175,10 @@ def _newest(connection: "Backend", files: Sequence[Path], day: str, movers: Sequ
         "first_value({'fraud': is_fraud, 'time': label_time}) OVER (PARTITION BY payment_id, direction "
         f"ORDER BY is_fraud IS NULL, {_NEWEST})"
     )
+    known = NEVER_EARLIER_SQL.format(label="fraud_", time="time_", payment="event_time")
     query = f"""
         SELECT * EXCLUDE (fraud_, time_), fraud_ AS is_fraud,
-               CASE WHEN fraud_ IS NULL OR time_ IS NULL THEN NULL ELSE greatest(time_, event_time) END AS label_time
+               {known} AS label_time
         FROM (
             SELECT * EXCLUDE (filename, place_, day_, version_, row_, label_, is_fraud, label_time, stays,
                               moved_fraud, moved_time, verdict, verdict_time),

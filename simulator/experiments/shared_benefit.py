@@ -19,7 +19,8 @@ import pandas as pd
 import xgboost
 
 from bank_node.evaluation.metrics import rank_metrics
-from features import extract_features, load_contract, time_split
+from features import extract_features, labelled_split, load_contract
+from features.contract.label_time import known_series
 from features.contract.schema import DataContract, FeatureSpec
 from features.contract.sections import ACCOUNT_FEATURES, COUNTERPARTY_FEATURES, EntityKind, SharedRiskSpec
 from features.engineering.catalogue import CATALOGUE
@@ -75,8 +76,7 @@ class Figures:
 def read_events(path: Path, contract: DataContract) -> pd.DataFrame:
     """A bank's payments with the time at which each label became known."""
     events = pd.read_parquet(path)
-    settled = events["event_time"] + pd.Timedelta(days=contract.label.delay_days)
-    events["settled_time"] = events["label_time"].fillna(settled).where(events["is_fraud"].notna())
+    events["settled_time"] = known_series(events, contract.label.delay_days)
     return events
 
 
@@ -194,7 +194,7 @@ def _judged(
     table: pd.DataFrame, names: list[str], until: pd.Timestamp, contract: DataContract, targeted: set[str]
 ) -> Figures:
     table = table.sort_values(["event_time", "row_id"], kind="stable")
-    early, late = time_split(table[table["is_fraud"].notna()], until, contract.label.delay_days)
+    early, late = labelled_split(table, until, contract)
     booster = xgboost.train(_PARAMETERS, xgboost.DMatrix(early[names], early["is_fraud"]), _TREES)
     scores = booster.predict(xgboost.DMatrix(late[names]), output_margin=True)
     metrics = rank_metrics(late["is_fraud"].to_numpy(), scores, contract.alert_budget)

@@ -23,7 +23,6 @@ from aggregator.pki.ca import (
     create_ca,
     issued_certificates,
     make_key_and_request,
-    request_fingerprint,
     revoke,
     sign_request,
     write_crl,
@@ -32,8 +31,8 @@ from aggregator.rpc.handshakes import handshake_failure
 from bank_node.config import AggregatorAddress
 from bank_node.transport.client import BankClient
 from bank_node.transport.identity import Identity, make_request
-from bank_node.transport.identity import request_fingerprint as spoken_fingerprint
 from protocol.channel import TlsFiles, open_channel
+from protocol.enrolment import request_fingerprint
 from protocol.errors import AggregatorUnreachable, ConfigError, ProtocolViolation, RemoteError
 from protocol.messages import JoinRequest
 from simulator.harness.processes import AggregatorProcess, bank_files, make_certificates
@@ -308,7 +307,7 @@ def test_enrolment_renewal_and_revocation_by_the_commands(tmp_path: Path) -> Non
     )  # fmt: skip
     assert b"ENCRYPTED" in (home / "bank.key").read_bytes()
     fingerprint = shown.split("fingerprint")[1].strip()
-    assert fingerprint == spoken_fingerprint(request.read_bytes()) == request_fingerprint(request.read_bytes())
+    assert fingerprint == request_fingerprint(request.read_bytes())
 
     approve = ("aggregator", "ca", "approve", ca, request, "--bank", "north_bank", "--out", home / "new.pem")
     wrong = _run(*approve, "--fingerprint", "0000 " * 8, "--passphrase-file", secret, ok=False)

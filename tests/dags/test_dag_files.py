@@ -138,10 +138,10 @@ def test_no_environment_means_no_dags(monkeypatch: pytest.MonkeyPatch) -> None:
         (b"", "needs a bank_id"),
         (b"bank_id: 'a b'\n", "needs a bank_id"),
         (b"bank_id: " + b"a" * 65, "needs a bank_id"),
-        (b"bank_id: [secret\n", "not valid YAML at line"),
-        (b"bank_id: alpha\nevents: \xff secret\n", "not valid YAML"),
-        (b"bank_id: alpha\nsince: 2026-02-30\n", "not valid YAML"),
-        (b"[" * 3000, "not valid YAML"),
+        (b"bank_id: [secret\n", "is not YAML at line"),
+        (b"bank_id: alpha\nevents: \xff secret\n", "is not YAML"),
+        (b"bank_id: alpha\nsince: 2026-02-30\n", "is not YAML"),
+        (b"[" * 3000, "is not YAML"),
     ],
 )
 def test_a_wrong_bank_config_is_named_without_its_content_and_takes_no_other_away(
@@ -212,7 +212,7 @@ def test_a_wrong_config_is_an_import_error_of_its_own_and_the_other_banks_keep_t
     }
     ((path, text),) = bag.import_errors.items()
     assert Path(path).name == "bank_config_faults.py"
-    assert "broken.yaml is not valid YAML" in text and "secret" not in text and "mapping.yaml" not in text
+    assert "broken.yaml is is not YAML" in text and "secret" not in text and "mapping.yaml" not in text
 
 
 def test_a_missing_folder_and_a_wrong_word_are_named(tmp_path: Path) -> None:

@@ -133,7 +133,7 @@ def test_an_unreachable_aggregator_is_named(bank: Path, monkeypatch: pytest.Monk
         (lambda t: t.assign(amount="x"), "column amount: text that is not a number"),
         (lambda t: t.assign(category="spaceships"), "column category: a code that the contract doesn't know"),
         (lambda t: t.iloc[:0], "has no row"),
-        (lambda t: t.assign(amount=-t["amount"]), "column amount: a number out of range"),
+        (lambda t: t.assign(amount=-t["amount"]), "column amount: a number that is not above 0"),
     ],
     ids=["missing column", "wrong type", "unknown code", "empty", "negative amount"],
 )

@@ -102,6 +102,7 @@ def test_the_public_names() -> None:
         "FeatureSpec",
         "extract_features",
         "labelled_rows",
+        "labelled_split",
         "load_contract",
         "time_split",
     ]
