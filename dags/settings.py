@@ -1,8 +1,8 @@
 """What the DAG files read from the environment: bank configs, schedule, the consortium's config. No secrets.
 
 Read at every parse of a DAG file, so it uses the standard library and `protocol.documents` only and looks at
-nothing of a bank's config but its id; `bank_node` validates the rest when a task runs. A file that can't be used takes no
-other bank's DAGs away: it is named apart, and `dags/bank_config_faults.py` makes it Airflow's import error.
+nothing of a bank's config but its id; `bank_node` validates the rest when a task runs. A file that can't be used takes
+no other bank's DAGs away: it is named apart, and `dags/bank_config_faults.py` makes it Airflow's import error.
 """
 
 from __future__ import annotations

@@ -12,13 +12,13 @@ from pydantic import ValidationError
 
 from features.errors import DataError
 
-__all__ = ["MAX_DOCUMENT_BYTES", "parsed_mapping", "places", "read_mapping"]
+__all__ = ["MAX_DOCUMENT_BYTES", "StrictLoader", "parsed_mapping", "places", "read_mapping"]
 
 MAX_DOCUMENT_BYTES = 1_000_000
 """A contract has tens of kB; a file far above is a mistake, and YAML of that size takes minutes to parse."""
 
 
-class _StrictLoader(yaml.SafeLoader):
+class StrictLoader(yaml.SafeLoader):
     """YAML's safe loader, refusing a key that is there twice and any alias (aliases can blow up in memory)."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
@@ -65,7 +65,7 @@ def read_mapping(path: Path, what: str, error: type[DataError]) -> dict[str, Any
 def parsed_mapping(text: bytes, name: str, error: type[DataError]) -> dict[str, Any]:
     """The same for text that was read already; `name` is what messages call it."""
     try:
-        document = yaml.load(text.decode("utf-8"), _StrictLoader)  # noqa: S506 a SafeLoader
+        document = yaml.load(text.decode("utf-8"), StrictLoader)  # noqa: S506 a SafeLoader
     except (yaml.YAMLError, ValueError, RecursionError) as fault:
         mark = getattr(fault, "problem_mark", None)
         where = f" at line {mark.line + 1}" if mark is not None else ""
