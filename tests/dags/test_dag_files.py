@@ -212,7 +212,7 @@ def test_a_wrong_config_is_an_import_error_of_its_own_and_the_other_banks_keep_t
     }
     ((path, text),) = bag.import_errors.items()
     assert Path(path).name == "bank_config_faults.py"
-    assert "broken.yaml is is not YAML" in text and "secret" not in text and "mapping.yaml" not in text
+    assert "broken.yaml is not YAML" in text and "secret" not in text and "mapping.yaml" not in text
 
 
 def test_a_missing_folder_and_a_wrong_word_are_named(tmp_path: Path) -> None:
