@@ -90,7 +90,7 @@ def open_run(
         ),
     ] = None,
     alert_budget: Annotated[
-        float | None, typer.Option(help="Share of rows an analyst can look at (default 0.005).")
+        float | None, typer.Option(help="Share of rows by which the models are judged (default: the contract's).")
     ] = None,
     title: Annotated[str | None, typer.Option(help="What the run is called on the page and in lists.")] = None,
     enrol_seconds: Annotated[

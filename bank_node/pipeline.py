@@ -290,7 +290,7 @@ def evaluate(config_path: Path | str, run_id: str, *, log: Log = logger.info) ->
             write_atomic(path, json.dumps(result, indent=2).encode())
             return result
         rows = held.test.part()
-        everyone, own = evaluate_model(model, rows, plan.alert_budget, session, log)
+        everyone, own = evaluate_model(model, rows, plan.budget(contract.alert_budget), session, log)
         champion = train_champion(
             ours.columns,
             ours.labels,
@@ -301,7 +301,7 @@ def evaluate(config_path: Path | str, run_id: str, *, log: Log = logger.info) ->
         )
         alone = None
         if champion is not None:
-            alone = rank_metrics(rows.labels, margins_of(champion, rows.columns), plan.alert_budget)
+            alone = rank_metrics(rows.labels, margins_of(champion, rows.columns), plan.budget(contract.alert_budget))
         result |= {
             "consortium": everyone.to_mapping(),
             "own": own.to_mapping(),

@@ -98,7 +98,13 @@ class RunPlan(BaseModel):
     data_until: dt.date | None = Field(
         None, description="banks should have payments up to about this day; null: their freshness is not judged"
     )
-    alert_budget: float = Field(0.005, gt=0, le=1, description="share of rows an analyst can look at")
+    alert_budget: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="share of rows an analyst can look at, by which this run's models are judged; null: the contract's, "
+        "by which banks make alerts in any case",
+    )
 
     @field_validator("train_until", "validate_from", "data_until", mode="before")
     @classmethod
@@ -114,6 +120,14 @@ class RunPlan(BaseModel):
         if begin is not None and end is not None and _utc(begin) >= _utc(end):
             raise ValueError("validate_from must be before train_until")
         return self
+
+    def budget(self, of_contract: float) -> float:
+        """The share of rows by which this run's models are judged: the plan's, else the contract's.
+
+        Args:
+            of_contract: the contract's ``alert_budget``. Alerts are made by that one alone: they belong to no run.
+        """
+        return of_contract if self.alert_budget is None else self.alert_budget
 
     @property
     def boosting(self) -> BoostingParameters:

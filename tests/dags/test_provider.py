@@ -255,7 +255,7 @@ def test_open_run_merges_settings(operator_config: Path, client: _Client) -> Non
     assert settings.roster == ("alpha", "beta")
     assert (settings.title, settings.enrol_seconds, settings.rounds) == ("mine", 60, 7)
     assert json.loads(settings.parameters_json) == {
-        "alert_budget": 0.005,
+        "alert_budget": None,
         "data_until": None,
         "params": {"max_depth": 3, "n_estimators": 7},
         "train_until": "2026-03-01T00:00:00",

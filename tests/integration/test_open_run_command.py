@@ -187,6 +187,7 @@ def test_a_bank_without_a_certificate_is_refused_where_the_ca_is_at_hand(node: N
 def test_the_help_tells_the_schema_s_defaults() -> None:
     command = typer.main.get_command(app).commands["open-run"]  # type: ignore[attr-defined]
     helps = {option.name: option.help for option in command.params}
-    for name in ("alert_budget", "enrol_seconds", "step_seconds", "pause_seconds", "minimum_roster"):
+    assert "the contract's" in helps["alert_budget"]
+    for name in ("enrol_seconds", "step_seconds", "pause_seconds", "minimum_roster"):
         assert f"(default {RunRequest.model_fields[name].default})" in helps[name]
     assert f"({BoostingParameters().n_estimators} where they have none)" in helps["rounds"]
