@@ -102,8 +102,8 @@ class RunPlan(BaseModel):
         None,
         gt=0,
         le=1,
-        description="share of rows an analyst can look at, by which this run's models are judged; null: the contract's, "
-        "by which banks make alerts in any case",
+        description="share of rows an analyst can look at, by which this run's models are judged; null: the "
+        "contract's, by which banks make alerts in any case",
     )
 
     @field_validator("train_until", "validate_from", "data_until", mode="before")
