@@ -7,10 +7,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from dags.defaults import START_DATE
 
 ROOT = Path(__file__).resolve().parents[2]
 DAGS = ROOT / "dags"
@@ -47,10 +50,14 @@ def test_training_chain(dagbag: Any) -> None:
         ("join_and_train", "evaluate"),
         ("evaluate", "register"),
     }
-    for task in dag.tasks:
-        assert task.retries == 2
-        assert task.owner == "crossbank"
-    assert dag.max_active_runs == 1
+
+
+def test_every_dag_has_the_same_defaults(dagbag: Any) -> None:
+    for dag in dagbag.dags.values():
+        assert dag.max_active_runs == 1 and not dag.catchup and dag.start_date == START_DATE, dag.dag_id
+        assert "crossbank" in dag.tags and dag.doc_md, dag.dag_id
+        for task in dag.tasks:
+            assert (task.retries, task.retry_delay, task.owner) == (2, timedelta(seconds=10), "crossbank"), task
 
 
 def test_consortium_chain(dagbag: Any) -> None:
