@@ -172,7 +172,7 @@ def test_the_pipeline_scores_with_it_and_a_purge_names_it(config: BankConfig, tm
     assert pipeline.score(path, log=said.append)["model"] == "personal"
     model = config.registry / "personal" / "model.json"
     assert hashlib.sha256(model.read_bytes()).hexdigest() == report["model_sha256"]
-    seen = pipeline.purge(path, until=dt.date(2026, 1, 20), log=lambda _: None)["models"]
+    seen = pipeline.purge(path, until=dt.date(2026, 1, 12), log=lambda _: None)["models"]
     assert "personal" in [each["run_id"] for each in seen]
     document["scoring_model"] = "consortium"
     path.write_text(yaml.safe_dump(document))
