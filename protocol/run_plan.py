@@ -52,6 +52,18 @@ class TuningPlan(BaseModel):
         check_rungs(rungs)
         return rungs
 
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> "TuningPlan":
+        """Read what somebody wrote.
+
+        Raises:
+            PlanError: a key is missing, unknown or wrong; names it.
+        """
+        try:
+            return cls.model_validate(document)
+        except ValidationError as error:
+            raise _told(error, cls, "tuning") from error
+
     def parameters(self, params: BoostingParameters) -> tuple[BoostingParameters, ...]:
         """The sets' whole parameters; ``n_estimators`` is the last rung.
 
@@ -296,7 +308,7 @@ _WORDS = {
 }
 
 
-def _told(error: ValidationError, model: type[BaseModel]) -> PlanError:
+def _told(error: ValidationError, model: type[BaseModel], what: str = "the run's plan") -> PlanError:
     """Each fault in a sentence that names its key; never a value."""
     sentences = []
     for fault in error.errors(include_input=False, include_url=False):
@@ -306,7 +318,7 @@ def _told(error: ValidationError, model: type[BaseModel]) -> PlanError:
             known = model.model_fields if len(place) == 1 else TuningPlan.model_fields
             message = f"unknown key{did_you_mean(place[-1], known)}"
         sentences.append(": ".join(filter(None, (".".join(place), message))))
-    return PlanError(f"the run's plan: {'; '.join(sentences[:10])}")
+    return PlanError(f"{what}: {'; '.join(sentences[:10])}")
 
 
 def _utc(moment: dt.datetime) -> dt.datetime:

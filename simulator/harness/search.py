@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import yaml
-from pydantic import ValidationError
 
 from bank_node.boosting import BoostingParameters
 from protocol.documents import read_mapping
@@ -48,11 +47,8 @@ def load_search(path: Path | None) -> tuple[BoostingParameters, TuningPlan]:
         raise ConfigError(f"search {path}: params must be a mapping")
     try:
         params = BoostingParameters.from_mapping(common)
-        tuning = TuningPlan.model_validate({"sets": DEFAULT_SEARCH.sets, "rungs": DEFAULT_SEARCH.rungs} | document)
+        tuning = TuningPlan.of({"sets": DEFAULT_SEARCH.sets, "rungs": DEFAULT_SEARCH.rungs} | document)
         tuning.parameters(params)
-    except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
-        raise ConfigError(f"search {path}: {wrong}") from error
     except CrossbankError as error:
         raise ConfigError(f"search {path}: {error}") from error
     return params, tuning

@@ -7,7 +7,9 @@ import pytest
 
 from aggregator.operator.client import OperatorClient
 from aggregator.runs.opening import oddities
+from bank_node import pipeline
 from bank_node.transport.client import BankClient
+from features import load_contract
 from protocol import codec
 from protocol import crossbank_pb2_grpc as rpc
 from protocol.channel import open_channel
@@ -17,6 +19,9 @@ from protocol.messages import JoinRequest, RunSettings
 from protocol.run_plan import announced_plan
 from simulator.harness.processes import operator_files
 from tests.conftest import BANKS, FINGERPRINT, Node
+from tests.integration.test_contracts import configure
+
+CONTRACT = load_contract()
 
 WRONG = [
     '{"params": {"n_estimators": 1000000000}}',
@@ -92,3 +97,19 @@ def test_the_newest_contract_of_a_bank_counts(node: Node) -> None:
         assert oddities(node.settings(contract_fingerprint="cd" * 32), order) == [
             "bank cedar_bank last joined with data contract abababababab, not cdcdcdcdcdcd"
         ]
+
+
+def test_a_bank_refuses_before_it_joins_what_a_node_should_not_have_opened(node: Node) -> None:
+    config = configure(node, BANKS[0], node.folder / "no payments", "data")
+    run_id = node.open(contract_fingerprint=CONTRACT.fingerprint)
+    run = node.server.coordinator._runs[run_id]
+    for text in WRONG:
+        # A node that does not check, or lies.
+        run.settings = node.settings(contract_fingerprint=CONTRACT.fingerprint, parameters_json=text, rounds=2)
+        with pytest.raises(PlanError) as told:
+            announced_plan(run.settings)
+        for step in (pipeline.gate, pipeline.train):
+            with pytest.raises(PlanError) as bank:
+                step(config, run_id, log=lambda _: None)
+            assert str(bank.value) == str(told.value)
+    assert run.joined == []

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -214,7 +215,10 @@ def test_the_best_sets_file_is_one_that_training_takes_and_other_rows_are_anothe
     run_search(table(2), params, plan, tmp_path / "o")
     assert load_params(tmp_path / "o" / "best.yaml").eta in (0.1, 0.6)
     changed = table(2)
-    changed.train["bank_0"].columns[0, 0] += 1e-3
+    rows = changed.train["bank_0"]
+    columns = rows.columns.copy()
+    columns[0, 0] += 1e-3
+    changed.train["bank_0"] = replace(rows, columns=columns)
     with pytest.raises(ConfigError, match="holds another search"):
         run_search(changed, params, plan, tmp_path / "o")
 
