@@ -53,7 +53,7 @@ class AggregatorServer:
         self._server = grpc.server(
             ThreadPoolExecutor(max_workers=MAX_BANKS * MAX_CALLS_PER_IDENTITY, thread_name_prefix="call"),
             options=[*SERVER_OPTIONS, ("grpc.so_reuseport", 0), ("grpc.max_concurrent_streams", 64)],
-            interceptors=[CallGate(self.access), SafeDecoding(self.audit)],
+            interceptors=[CallGate(self.access), SafeDecoding(self.access)],
         )
         rpc.add_ConsortiumServicer_to_server(ConsortiumService(self.coordinator, self.access), self._server)
         checks = health.HealthServicer()

@@ -10,7 +10,8 @@ from typing import Any
 import grpc
 from google.protobuf.message import DecodeError
 
-from aggregator.persistence.audit import AuditKind, AuditLog
+from aggregator.persistence.audit import AuditKind
+from aggregator.rpc.access import AccessControl
 from protocol.errors import ProtocolViolation
 
 __all__ = ["SafeDecoding"]
@@ -22,8 +23,8 @@ _MALFORMED = object()
 class SafeDecoding(grpc.ServerInterceptor):
     """Wraps every method's decoder and handler."""
 
-    def __init__(self, audit: AuditLog) -> None:
-        self._audit = audit
+    def __init__(self, access: AccessControl) -> None:
+        self._access = access
 
     def intercept_service(
         self, continuation: Callable[[grpc.HandlerCallDetails], Any], details: grpc.HandlerCallDetails
@@ -41,7 +42,14 @@ class SafeDecoding(grpc.ServerInterceptor):
                 return _MALFORMED
 
         def noted(context: grpc.ServicerContext) -> None:
-            self._audit.record(AuditKind.PAYLOAD_REFUSED, peer=context.peer(), detail=_REFUSAL)
+            caller = self._access.caller(context)
+            self._access.audit.record(
+                AuditKind.PAYLOAD_REFUSED,
+                identity=caller.identity,
+                serial=caller.serial,
+                peer=caller.peer,
+                detail=_REFUSAL,
+            )
 
         def one(behave: Callable[[Any, Any], Any]) -> Callable[[Any, grpc.ServicerContext], Any]:
             def checked(request: Any, context: grpc.ServicerContext) -> Any:
