@@ -203,7 +203,9 @@ def abort(
 def audit(
     config: Annotated[Path, typer.Option(help="The node's YAML file; its database is read directly.")],
     since: Annotated[str, typer.Option(help="ISO 8601 time, UTC; only later records.")] = "",
-    verify: Annotated[bool, typer.Option("--verify", help="Check the chain of digests; exit 1 if broken.")] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Check its digests, and its end by what banks signed; exit 1 if broken.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
     """Show the audit log: refused connections, certificates, actions and payloads; or check that it is whole."""
@@ -214,11 +216,15 @@ def audit(
     from aggregator.persistence.audit import AuditLog
     from aggregator.persistence.store import Store
 
-    log = AuditLog(Store(load_config(config).store).engine)
+    store = Store(load_config(config).store)
+    log = AuditLog(store.engine)
     if verify:
         whole, wrong = log.verify()
+        signed = store.audit_heads()
         typer.echo(f"{whole} records hold together" + (f"; {wrong}" if wrong else ""))
-        raise SystemExit(1 if wrong else 0)
+        cut = log.anchored(signed)
+        typer.echo(f"{len(signed)} ends of it that banks signed: " + (cut or "it holds them all"))
+        raise SystemExit(1 if wrong or cut else 0)
     start = dt.datetime.fromisoformat(since).replace(tzinfo=dt.UTC).timestamp() if since else 0.0
     records = log.records(start)
     if as_json:

@@ -1,5 +1,6 @@
 """The ``bank-node`` command: thin; it parses, calls the pipeline, prints."""
 
+import contextlib
 import json
 import logging
 from pathlib import Path
@@ -9,7 +10,7 @@ import typer
 
 from bank_node import data_commands
 from features.identifiers import KINDS
-from protocol.errors import CrossbankError, LocalError
+from protocol.errors import ConfigError, CrossbankError, LocalError, RemoteError
 from protocol.version import add_version
 
 __all__ = ["app", "main"]
@@ -330,20 +331,32 @@ def outbox(
 def verify(config: Config, run: Annotated[str, typer.Option("--run", help="The run's id.")]) -> None:
     """Check a run again from the bank's own ledger: signatures, states, rosters, MAC results, the model's digest.
 
-    Ends with 1 if anything does not hold.
+    It asks the node, if that answers, whether its audit log still has what banks have signed of it. Ends with 1 if
+    anything does not hold.
     """
     from rich.console import Console
     from rich.table import Table
 
     from bank_node.config import load_config
     from bank_node.secure_aggregation.ledger_audit import verify_run
+    from bank_node.transport.client import BankClient
 
     loaded = load_config(config)
-    findings = verify_run(loaded.run_dir(run), run, loaded.bank_id, loaded.aggregator.ca)
+    files = (loaded.run_dir(run), run, loaded.bank_id, loaded.aggregator.ca)
+    not_compared = ""
+    try:
+        with contextlib.closing(BankClient(loaded.aggregator, loaded.bank_id, patience_seconds=3.0)) as client:
+            client.audit_digest(1)
+            findings = verify_run(*files, client.audit_digest)
+    except (ConfigError, RemoteError) as error:
+        not_compared = str(error)
+        findings = verify_run(*files)
     table = Table("checked", "records", "result", title=f"run {run}, seen by bank {loaded.bank_id}")
     for finding in findings:
         table.add_row(finding.what, str(finding.count), finding.wrong or "holds")
     Console().print(table)
+    if not_compared:
+        typer.echo(f"the node's audit log was NOT compared with what banks signed of it: {not_compared}")
     if any(finding.wrong for finding in findings):
         raise typer.Exit(1)
 

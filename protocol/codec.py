@@ -99,6 +99,8 @@ def view_to_pb(value: RunView) -> pb.RunView:
         attempt=value.attempt,
         waiting_for=value.waiting_for,
         paused_since=value.paused_since,
+        audit_records=value.audit_records,
+        audit_digest=value.audit_digest,
     )
 
 
@@ -123,6 +125,8 @@ def view_from_pb(message: pb.RunView) -> RunView:
         attempt=message.attempt,
         waiting_for=tuple(message.waiting_for),
         paused_since=message.paused_since,
+        audit_records=message.audit_records,
+        audit_digest=message.audit_digest,
     )
 
 
@@ -289,6 +293,8 @@ def report_to_pb(value: PhaseReport) -> pb.PhaseReport:
         roster_digest=value.roster_digest,
         state=value.state,
         signature=value.signature,
+        audit_records=value.audit_records,
+        audit_digest=value.audit_digest,
     )
 
 
@@ -306,4 +312,6 @@ def report_from_pb(message: pb.PhaseReport) -> PhaseReport:
         roster_digest=message.roster_digest,
         state=message.state,
         signature=message.signature,
+        audit_records=message.audit_records,
+        audit_digest=message.audit_digest,
     )

@@ -41,7 +41,7 @@ class RunEvent(_message.Message):
     def __init__(self, seq: _Optional[int] = ..., at: _Optional[float] = ..., bank: _Optional[str] = ..., text: _Optional[str] = ...) -> None: ...
 
 class RunView(_message.Message):
-    __slots__ = ("run_id", "phase", "settings", "joined", "reported", "step", "rounds_done", "bytes_received", "reason", "model_sha256", "metrics_json", "created_at", "updated_at", "events", "members", "attempt", "waiting_for", "paused_since")
+    __slots__ = ("run_id", "phase", "settings", "joined", "reported", "step", "rounds_done", "bytes_received", "reason", "model_sha256", "metrics_json", "created_at", "updated_at", "events", "members", "attempt", "waiting_for", "paused_since", "audit_records", "audit_digest")
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     PHASE_FIELD_NUMBER: _ClassVar[int]
     SETTINGS_FIELD_NUMBER: _ClassVar[int]
@@ -60,6 +60,8 @@ class RunView(_message.Message):
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     WAITING_FOR_FIELD_NUMBER: _ClassVar[int]
     PAUSED_SINCE_FIELD_NUMBER: _ClassVar[int]
+    AUDIT_RECORDS_FIELD_NUMBER: _ClassVar[int]
+    AUDIT_DIGEST_FIELD_NUMBER: _ClassVar[int]
     run_id: str
     phase: str
     settings: RunSettings
@@ -78,7 +80,9 @@ class RunView(_message.Message):
     attempt: int
     waiting_for: _containers.RepeatedScalarFieldContainer[str]
     paused_since: float
-    def __init__(self, run_id: _Optional[str] = ..., phase: _Optional[str] = ..., settings: _Optional[_Union[RunSettings, _Mapping]] = ..., joined: _Optional[_Iterable[str]] = ..., reported: _Optional[_Iterable[str]] = ..., step: _Optional[str] = ..., rounds_done: _Optional[int] = ..., bytes_received: _Optional[int] = ..., reason: _Optional[str] = ..., model_sha256: _Optional[str] = ..., metrics_json: _Optional[str] = ..., created_at: _Optional[float] = ..., updated_at: _Optional[float] = ..., events: _Optional[_Iterable[_Union[RunEvent, _Mapping]]] = ..., members: _Optional[_Iterable[str]] = ..., attempt: _Optional[int] = ..., waiting_for: _Optional[_Iterable[str]] = ..., paused_since: _Optional[float] = ...) -> None: ...
+    audit_records: int
+    audit_digest: str
+    def __init__(self, run_id: _Optional[str] = ..., phase: _Optional[str] = ..., settings: _Optional[_Union[RunSettings, _Mapping]] = ..., joined: _Optional[_Iterable[str]] = ..., reported: _Optional[_Iterable[str]] = ..., step: _Optional[str] = ..., rounds_done: _Optional[int] = ..., bytes_received: _Optional[int] = ..., reason: _Optional[str] = ..., model_sha256: _Optional[str] = ..., metrics_json: _Optional[str] = ..., created_at: _Optional[float] = ..., updated_at: _Optional[float] = ..., events: _Optional[_Iterable[_Union[RunEvent, _Mapping]]] = ..., members: _Optional[_Iterable[str]] = ..., attempt: _Optional[int] = ..., waiting_for: _Optional[_Iterable[str]] = ..., paused_since: _Optional[float] = ..., audit_records: _Optional[int] = ..., audit_digest: _Optional[str] = ...) -> None: ...
 
 class RunRef(_message.Message):
     __slots__ = ("run_id", "bank", "events_after")
@@ -265,7 +269,7 @@ class WholeReply(_message.Message):
     def __init__(self, head: _Optional[_Union[SumHead, _Mapping]] = ..., batch: _Optional[_Union[ChunkBatch, _Mapping]] = ...) -> None: ...
 
 class PhaseReport(_message.Message):
-    __slots__ = ("run_id", "bank", "phase", "digest", "accept", "metrics_json", "detail", "attempt", "roster_digest", "state", "signature")
+    __slots__ = ("run_id", "bank", "phase", "digest", "accept", "metrics_json", "detail", "attempt", "roster_digest", "state", "signature", "audit_records", "audit_digest")
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     BANK_FIELD_NUMBER: _ClassVar[int]
     PHASE_FIELD_NUMBER: _ClassVar[int]
@@ -277,6 +281,8 @@ class PhaseReport(_message.Message):
     ROSTER_DIGEST_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    AUDIT_RECORDS_FIELD_NUMBER: _ClassVar[int]
+    AUDIT_DIGEST_FIELD_NUMBER: _ClassVar[int]
     run_id: str
     bank: str
     phase: str
@@ -288,7 +294,9 @@ class PhaseReport(_message.Message):
     roster_digest: bytes
     state: bytes
     signature: bytes
-    def __init__(self, run_id: _Optional[str] = ..., bank: _Optional[str] = ..., phase: _Optional[str] = ..., digest: _Optional[str] = ..., accept: _Optional[bool] = ..., metrics_json: _Optional[str] = ..., detail: _Optional[str] = ..., attempt: _Optional[int] = ..., roster_digest: _Optional[bytes] = ..., state: _Optional[bytes] = ..., signature: _Optional[bytes] = ...) -> None: ...
+    audit_records: int
+    audit_digest: str
+    def __init__(self, run_id: _Optional[str] = ..., bank: _Optional[str] = ..., phase: _Optional[str] = ..., digest: _Optional[str] = ..., accept: _Optional[bool] = ..., metrics_json: _Optional[str] = ..., detail: _Optional[str] = ..., attempt: _Optional[int] = ..., roster_digest: _Optional[bytes] = ..., state: _Optional[bytes] = ..., signature: _Optional[bytes] = ..., audit_records: _Optional[int] = ..., audit_digest: _Optional[str] = ...) -> None: ...
 
 class ReportsRef(_message.Message):
     __slots__ = ("run_id", "bank", "phase")
@@ -305,3 +313,21 @@ class ReportList(_message.Message):
     REPORTS_FIELD_NUMBER: _ClassVar[int]
     reports: _containers.RepeatedCompositeFieldContainer[PhaseReport]
     def __init__(self, reports: _Optional[_Iterable[_Union[PhaseReport, _Mapping]]] = ...) -> None: ...
+
+class AuditRef(_message.Message):
+    __slots__ = ("records",)
+    RECORDS_FIELD_NUMBER: _ClassVar[int]
+    records: int
+    def __init__(self, records: _Optional[int] = ...) -> None: ...
+
+class AuditHead(_message.Message):
+    __slots__ = ("records", "digest", "now", "digest_now")
+    RECORDS_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    NOW_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_NOW_FIELD_NUMBER: _ClassVar[int]
+    records: int
+    digest: str
+    now: int
+    digest_now: str
+    def __init__(self, records: _Optional[int] = ..., digest: _Optional[str] = ..., now: _Optional[int] = ..., digest_now: _Optional[str] = ...) -> None: ...

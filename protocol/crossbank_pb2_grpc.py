@@ -99,6 +99,11 @@ class ConsortiumStub:
                 request_serializer=crossbank__pb2.ReportsRef.SerializeToString,
                 response_deserializer=crossbank__pb2.ReportList.FromString,
                 _registered_method=True)
+        self.GetAuditHead = channel.unary_unary(
+                '/crossbank.v1.Consortium/GetAuditHead',
+                request_serializer=crossbank__pb2.AuditRef.SerializeToString,
+                response_deserializer=crossbank__pb2.AuditHead.FromString,
+                _registered_method=True)
 
 
 class ConsortiumServicer:
@@ -188,6 +193,13 @@ class ConsortiumServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetAuditHead(self, request, context):
+        """Banks and operators: what the node's audit log was when it had so many records, and what it is now.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ConsortiumServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -255,6 +267,11 @@ def add_ConsortiumServicer_to_server(servicer, server):
                     servicer.GetReports,
                     request_deserializer=crossbank__pb2.ReportsRef.FromString,
                     response_serializer=crossbank__pb2.ReportList.SerializeToString,
+            ),
+            'GetAuditHead': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetAuditHead,
+                    request_deserializer=crossbank__pb2.AuditRef.FromString,
+                    response_serializer=crossbank__pb2.AuditHead.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -608,6 +625,33 @@ class Consortium:
             '/crossbank.v1.Consortium/GetReports',
             crossbank__pb2.ReportsRef.SerializeToString,
             crossbank__pb2.ReportList.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetAuditHead(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/crossbank.v1.Consortium/GetAuditHead',
+            crossbank__pb2.AuditRef.SerializeToString,
+            crossbank__pb2.AuditHead.FromString,
             options,
             channel_credentials,
             insecure,

@@ -153,6 +153,8 @@ class RunView:
     attempt: int = 0
     waiting_for: tuple[str, ...] = ()
     paused_since: float = 0.0
+    audit_records: int = 0
+    audit_digest: str = ""
 
     def __post_init__(self) -> None:
         check_id("run id", self.run_id)
@@ -332,6 +334,7 @@ class PhaseReport:
     """A bank has ended a phase and says what it ended with: a digest all members must agree on.
 
     `accept` is the vote in VOTING. `metrics_json` holds published consortium metrics (EVALUATING only).
+    `audit_records` and `audit_digest` are the end of the node's audit log as it last told this bank.
     """
 
     run_id: str
@@ -345,6 +348,8 @@ class PhaseReport:
     roster_digest: bytes
     state: bytes
     signature: bytes = b""
+    audit_records: int = 0
+    audit_digest: str = ""
 
     def __post_init__(self) -> None:
         check_id("run id", self.run_id)
@@ -353,6 +358,7 @@ class PhaseReport:
         _check_bytes("roster digest", self.roster_digest, 32, 32)
         _check_bytes("state", self.state, 32, 32)
         _check_bytes("signature", self.signature, 64, 0)
+        _check_digest("digest of the audit log", self.audit_digest, empty=True)
         if self.phase not in Phase.__members__:
             raise ProtocolViolation(f"unknown phase {self.phase[:MAX_ID_CHARS]!r}")
         _check_digest("digest", self.digest)

@@ -51,6 +51,8 @@ def report_bytes(value: PhaseReport) -> bytes:
         value.attempt,
         value.roster_digest,
         value.state,
+        # Reports of before the node told the end of its audit log have none.
+        *((value.audit_records, value.audit_digest) if value.audit_digest else ()),
     )
 
 

@@ -1,7 +1,8 @@
 """The node's audit log: who was refused what, and what the operator did. Append-only, hash-chained, capped.
 
 Each record holds the SHA-256 of the one before it, so that a record can't be changed or taken out of the middle without
-a trace. Ids, counts and reasons only: never payloads, never secrets.
+a trace. The end can't be cut off either: banks sign, with each report, the end that they were told. Ids, counts and
+reasons only: never payloads, never secrets.
 """
 
 import enum
@@ -10,7 +11,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from sqlalchemy import Engine, Float, Integer, String, select
@@ -97,6 +98,7 @@ class AuditLog:
         self._engine = engine
         self._now = now
         self._lock = threading.Lock()
+        self._head: tuple[int, str] | None = None
         self._counts: dict[tuple[str, str], tuple[int, int, int]] = {}
         #: Called when a record could not be written.
         self.on_failure: Callable[[], None] = lambda: None
@@ -160,6 +162,33 @@ class AuditLog:
             )
             fields = {name: getattr(record, name) for name in AuditRecord.__slots__}
             session.add(_Row(**fields, digest=record.digest))
+        self._head = (record.seq + 1, record.digest)
+
+    def head(self) -> tuple[int, str]:
+        """How many records there are, and the last one's digest; none has an empty digest."""
+        with self._lock:
+            if self._head is None:
+                with Session(self._engine) as session:
+                    last = session.scalars(select(_Row).order_by(_Row.seq.desc()).limit(1)).first()
+                self._head = (0, "") if last is None else (last.seq + 1, last.digest)
+            return self._head
+
+    def digest_of(self, number: int) -> str:
+        """The digest of the n-th record, from 1; empty if there are not so many."""
+        with Session(self._engine) as session:
+            row = session.get(_Row, number - 1) if 0 < number < 1 << 62 else None
+            return "" if row is None else row.digest
+
+    def anchored(self, heads: Iterable[tuple[str, int, str]]) -> str:
+        """What is wrong with the log by the ends of it that others have signed; "" if nothing.
+
+        Args:
+            heads: of each, who signed it and where, how many records the log had, and the last one's digest.
+        """
+        for who, number, digest in heads:
+            if self.digest_of(number) != digest:
+                return f"record {number} is not what {who} signed: the log was changed, or its end cut off"
+        return ""
 
     def records(self, since: float = 0.0) -> list[AuditRecord]:
         """The records from a time on, oldest first."""

@@ -29,6 +29,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
+from protocol import crossbank_pb2 as pb
 from protocol.errors import LocalError, NodeNotReady
 from protocol.messages import RunEvent, RunSettings
 
@@ -291,6 +292,16 @@ class Store:
             logger.warning("the node's store can be written again: the node is ready")
         if now != before:
             self.on_trouble(now)
+
+    def audit_heads(self) -> list[tuple[str, int, str]]:
+        """The ends of the audit log that banks signed in their reports: who and where, records, digest."""
+        with Session(self.engine) as session:
+            found = [pb.PhaseReport.FromString(body) for body in session.scalars(select(ReportRow.message))]
+        return [
+            (f"bank {report.bank} in run {report.run_id}, {report.phase},", report.audit_records, report.audit_digest)
+            for report in found
+            if report.audit_digest
+        ]
 
     def run(self, run_id: str) -> RunRow | None:
         """One run."""

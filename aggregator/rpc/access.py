@@ -50,6 +50,7 @@ METHOD_ROLES: dict[str, frozenset[str]] = {
     "/crossbank.v1.Consortium/AwaitSum": _BANKS,
     "/crossbank.v1.Consortium/Report": _BANKS,
     "/crossbank.v1.Consortium/GetReports": _BANKS,
+    "/crossbank.v1.Consortium/GetAuditHead": _MEMBERS,
     "/grpc.health.v1.Health/Check": _EVERYBODY,
     "/grpc.health.v1.Health/Watch": _EVERYBODY,
 }

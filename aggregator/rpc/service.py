@@ -17,7 +17,7 @@ from protocol import crossbank_pb2 as pb
 from protocol import crossbank_pb2_grpc as rpc
 from protocol.errors import CrossbankError, ProtocolViolation, SubmissionRefused
 from protocol.limits import MAX_DETAIL_CHARS, MAX_WAIT_SECONDS
-from protocol.messages import Chunk, StepHeader
+from protocol.messages import Chunk, RunView, StepHeader
 from protocol.run_state import Phase
 from protocol.status import status_of
 
@@ -67,7 +67,7 @@ class ConsortiumService(rpc.ConsortiumServicer):
     def OpenRun(self, request: pb.RunSettings, context: grpc.ServicerContext) -> pb.RunView:
         """Open a run. Operator only."""
         self._access.operator(context)
-        return _guarded(context, lambda: codec.view_to_pb(self._coordinator.open_run(codec.settings_from_pb(request))))
+        return _guarded(context, lambda: self._view(self._coordinator.open_run(codec.settings_from_pb(request))))
 
     def AbortRun(self, request: pb.AbortRequest, context: grpc.ServicerContext) -> pb.RunView:
         """End a run: the operator, or one of its banks, which is named in the reason."""
@@ -79,7 +79,7 @@ class ConsortiumService(rpc.ConsortiumServicer):
             if role == "bank" and identity not in self._coordinator.run(request.run_id).joined:
                 raise SubmissionRefused("only a member of the run or the operator may end it")
             told = f"bank {identity} ended it: {reason}" if role == "bank" else reason
-            return codec.view_to_pb(self._coordinator.abort_run(request.run_id, told))
+            return self._view(self._coordinator.abort_run(request.run_id, told))
 
         return _guarded(context, work)
 
@@ -90,7 +90,7 @@ class ConsortiumService(rpc.ConsortiumServicer):
 
         def work() -> pb.RunList:
             views = self._coordinator.runs(min(request.most or 100, 1000))
-            return pb.RunList(runs=[codec.view_to_pb(v) for v in views if role == "operator" or identity in v.roster])
+            return pb.RunList(runs=[self._view(v) for v in views if role == "operator" or identity in v.roster])
 
         return _guarded(context, work)
 
@@ -103,28 +103,26 @@ class ConsortiumService(rpc.ConsortiumServicer):
             view = self._coordinator.run(request.run_id, request.events_after - 1)
             if role != "operator" and identity not in view.roster:
                 raise SubmissionRefused("no such run")
-            return codec.view_to_pb(view)
+            return self._view(view)
 
         return _guarded(context, work)
 
     def Join(self, request: pb.JoinRequest, context: grpc.ServicerContext) -> pb.RunView:
         """A bank joins."""
         self._access.bank(context, request.bank)
-        return _guarded(context, lambda: codec.view_to_pb(self._coordinator.join(codec.join_from_pb(request))))
+        return _guarded(context, lambda: self._view(self._coordinator.join(codec.join_from_pb(request))))
 
     def AnnounceKey(self, request: pb.KeyAnnouncement, context: grpc.ServicerContext) -> pb.RunView:
         """A bank announces its signed X25519 key."""
         self._access.bank(context, request.bank)
         return _guarded(
-            context, lambda: codec.view_to_pb(self._coordinator.announce_key(codec.announcement_from_pb(request)))
+            context, lambda: self._view(self._coordinator.announce_key(codec.announcement_from_pb(request)))
         )
 
     def PublishBundle(self, request: pb.KeyBundle, context: grpc.ServicerContext) -> pb.RunView:
         """The key-making bank publishes the public context and the sealed keys."""
         self._access.bank(context, request.bank)
-        return _guarded(
-            context, lambda: codec.view_to_pb(self._coordinator.publish_bundle(codec.bundle_from_pb(request)))
-        )
+        return _guarded(context, lambda: self._view(self._coordinator.publish_bundle(codec.bundle_from_pb(request))))
 
     def GetKeys(self, request: pb.RunRef, context: grpc.ServicerContext) -> pb.KeyList:
         """The announced keys, and the caller's own sealed box once it is there."""
@@ -214,7 +212,7 @@ class ConsortiumService(rpc.ConsortiumServicer):
     def Report(self, request: pb.PhaseReport, context: grpc.ServicerContext) -> pb.RunView:
         """A bank has ended a phase."""
         self._access.bank(context, request.bank)
-        return _guarded(context, lambda: codec.view_to_pb(self._coordinator.report(codec.report_from_pb(request))))
+        return _guarded(context, lambda: self._view(self._coordinator.report(codec.report_from_pb(request))))
 
     def GetReports(self, request: pb.ReportsRef, context: grpc.ServicerContext) -> pb.ReportList:
         """All signed reports on a phase, for a member to compare."""
@@ -227,3 +225,20 @@ class ConsortiumService(rpc.ConsortiumServicer):
             return pb.ReportList(reports=[codec.report_to_pb(report) for report in found])
 
         return _guarded(context, work)
+
+    def GetAuditHead(self, request: pb.AuditRef, context: grpc.ServicerContext) -> pb.AuditHead:
+        """What the audit log was when it had so many records, and its end now."""
+        self._access.caller(context)
+
+        def work() -> pb.AuditHead:
+            now, digest_now = self._access.audit.head()
+            digest = self._access.audit.digest_of(request.records)
+            return pb.AuditHead(records=request.records, digest=digest, now=now, digest_now=digest_now)
+
+        return _guarded(context, work)
+
+    def _view(self, view: RunView) -> pb.RunView:
+        """A run as it is told, with the audit log's end: what banks sign of it, the node can't take back."""
+        message = codec.view_to_pb(view)
+        message.audit_records, message.audit_digest = self._access.audit.head()
+        return message

@@ -143,8 +143,17 @@ class AgreedState:
         )
         return replace(unsigned, signature=self.signing_key.sign(statement_bytes(unsigned)))
 
-    def report(self, phase: Phase, digest: str, *, accept: bool, metrics_json: str, detail: str) -> PhaseReport:
-        """What we state at a phase's end, signed."""
+    def report(
+        self,
+        phase: Phase,
+        digest: str,
+        *,
+        accept: bool,
+        metrics_json: str,
+        detail: str,
+        audit: tuple[int, str] = (0, ""),
+    ) -> PhaseReport:
+        """What we state at a phase's end, signed; `audit` is the end of the node's audit log as it told us."""
         unsigned = PhaseReport(
             run_id=self.run_id,
             bank=self.bank,
@@ -156,5 +165,7 @@ class AgreedState:
             attempt=self.roster.attempt,
             roster_digest=self.roster.digest,
             state=self.chain.value,
+            audit_records=audit[0],
+            audit_digest=audit[1],
         )
         return replace(unsigned, signature=self.signing_key.sign(report_bytes(unsigned)))

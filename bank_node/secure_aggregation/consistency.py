@@ -90,6 +90,7 @@ def reports_record(given: Sequence[PhaseReport], members: Sequence[str]) -> list
             "attempt": report.attempt,
             "state": report.state.hex(),
             "signature": report.signature.hex(),
+            "audit": [report.audit_records, report.audit_digest],
         }
         for report in given
         if report.bank in members

@@ -6,7 +6,7 @@ that other banks said is checked against their signatures again.
 
 import base64
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,9 @@ from protocol.steps import Point
 
 __all__ = ["Finding", "check_votes", "verify_run", "vote_evidence"]
 
+#: What ledgers have of the node's audit log from before it told its end.
+_NO_AUDIT = (0, "")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
@@ -48,7 +51,9 @@ class _Run:
     rosters: dict[int, tuple[str, ...]]
 
 
-def verify_run(run_dir: Path, run_id: str, bank: str, ca_path: Path) -> list[Finding]:
+def verify_run(
+    run_dir: Path, run_id: str, bank: str, ca_path: Path, audit_digest: Callable[[int], str] | None = None
+) -> list[Finding]:
     """Everything that can be checked of a run, in the order it happened; stops at nothing.
 
     Args:
@@ -56,6 +61,8 @@ def verify_run(run_dir: Path, run_id: str, bank: str, ca_path: Path) -> list[Fin
         run_id: the run.
         bank: our id.
         ca_path: the consortium CA's certificate.
+        audit_digest: asks the node for the digest of its audit log's n-th record now, empty if it has not so many; None
+            to compare only what banks have signed with each other.
 
     Raises:
         LocalError: there is no ledger, or it does not parse.
@@ -72,6 +79,7 @@ def verify_run(run_dir: Path, run_id: str, bank: str, ca_path: Path) -> list[Fin
         "states follow from one sum to the next": _states,
         "every bank signed the same at each phase's end": _reports,
         "the model is the one that all banks reported": lambda r, rec: _model(r, rec, run_dir),
+        "the node's audit log only grew": lambda r, rec: _audit_log(rec, audit_digest),
         "no failure was noted": _failures,
     }
     findings = []
@@ -232,6 +240,8 @@ def _reports(run: _Run, records: list[dict[str, Any]]) -> Iterator[None]:
                 roster_digest=roster_digest(run.rosters[r["attempt"]]),
                 state=bytes.fromhex(r["state"]),
                 signature=bytes.fromhex(r["signature"]),
+                audit_records=r.get("audit", _NO_AUDIT)[0],
+                audit_digest=r.get("audit", _NO_AUDIT)[1],
             )
             for r in record["reports"]
         ]
@@ -255,6 +265,31 @@ def _model(run: _Run, records: list[dict[str, Any]], run_dir: Path) -> Iterator[
     if not path.exists() or {hashlib.sha256(path.read_bytes()).hexdigest()} != reported:
         raise ProtocolViolation(f"the model file {path.name} is not the one that the banks reported")
     yield
+
+
+def _audit_log(records: list[dict[str, Any]], now: Callable[[int], str] | None) -> Iterator[None]:
+    """What banks signed of the node's log fits together, and the log still has it."""
+    digests: dict[int, str] = {}
+    longest: dict[str, int] = {}
+    for record in _of(records, "report"):
+        for report in record["reports"]:
+            count, digest = report.get("audit", _NO_AUDIT)
+            if not digest:
+                continue
+            bank, where = str(report["bank"]), f"{record['phase']}, bank {report['bank']}"
+            if digests.setdefault(count, digest) != digest:
+                raise ProtocolViolation(f"{where}: the node told banks different things of its first {count} records")
+            if count < longest.get(bank, 0):
+                raise ProtocolViolation(f"{where}: the node's log had {longest[bank]} records before, and {count} then")
+            longest[bank] = count
+            yield
+    if now is None:
+        return
+    for count, digest in sorted(digests.items()):
+        if now(count) != digest:
+            raise ProtocolViolation(
+                f"the node's log does not hold record {count} as banks signed it: it was changed, or its end cut off"
+            )
 
 
 def _failures(run: _Run, records: list[dict[str, Any]]) -> Iterator[None]:

@@ -216,7 +216,8 @@ class RunSession:
             Equivocation: the banks did not end it alike.
         """
         agreed = self._agreed("reports come")
-        ours = agreed.report(phase, digest, accept=accept, metrics_json=metrics_json, detail=detail)
+        told = (self.view.audit_records, self.view.audit_digest)
+        ours = agreed.report(phase, digest, accept=accept, metrics_json=metrics_json, detail=detail, audit=told)
         with self._fail_closed():
             self._watch.view = self.client.report(ours)
             self.wait_for(next_phase(phase))

@@ -95,6 +95,11 @@ class BankClient:
         answer = self._call(lambda: self._stub.GetReports(ref, timeout=_CALL_SECONDS))
         return [codec.report_from_pb(report) for report in answer.reports]
 
+    def audit_digest(self, records: int) -> str:
+        """The digest of that record of the node's audit log, from 1; empty if the log has not so many."""
+        ref = pb.AuditRef(records=records)
+        return str(self._call(lambda: self._stub.GetAuditHead(ref, timeout=_CALL_SECONDS)).digest)
+
     def report(self, report: PhaseReport) -> RunView:
         """Report the end of a phase."""
         message = codec.report_to_pb(report)
