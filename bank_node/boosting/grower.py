@@ -298,18 +298,18 @@ class _Grower:
     n_rows_total: int
     rows: RowStore
 
-    def grow(self, round_index: int, sizes: "_Bounds") -> Tree:
+    def grow(self, round_index: int, bounds: "_Bounds") -> Tree:
         """Grows one tree and adds its leaf values to the margins of this bank's rows.
 
         Args:
             round_index: From 0.
-            sizes: What is expected of the root; used by the packed layout only.
+            bounds: What is expected of the root; used by the packed layout only.
         """
         sampler = FeatureSampler(self.params, self.cuts.n_features, round_index)
         permissions = Permissions(self.params, self.layout, self.names, sampler)
         plan = TreePlan(round_index=round_index, layout=self.layout.only(permissions.of_tree))
         steps = (Step.train(round_index, n).text for n in itertools.count())
-        histograms, total, summed = self._root(steps, plan, sizes)
+        histograms, total, summed = self._root(steps, plan, bounds)
         tree = GrowingTree.planted(total, self.layout.n_slots)
         tree.summed[0] = summed
         waiting = self._candidates(tree, [0], histograms, permissions)
@@ -323,7 +323,7 @@ class _Grower:
             full = self.params.max_leaves and n_leaves >= self.params.max_leaves
             if full or tree.depth[chosen[0].node] + 1 == self.params.max_depth:
                 continue
-            nodes, histograms = self._children(steps, tree, chosen, plan, sizes)
+            nodes, histograms = self._children(steps, tree, chosen, plan, bounds)
             waiting += self._candidates(tree, nodes, histograms, permissions)
         leaves = tree.leaves.tolist()
         packed = self.params.histogram_layout == "packed"
@@ -331,7 +331,7 @@ class _Grower:
             tree.refit(leaves, sum_leaves(round_index, leaves, self.rows, self.secure_sum), self.rules)
         grown = tree.finish(self.rules, self.params.rate(round_index))
         if packed:
-            grown = replace(grown, magnitudes=np.array(sizes.most[0], dtype=np.int64))
+            grown = replace(grown, magnitudes=np.array(bounds.most[0], dtype=np.int64))
         self.rows.finish_tree(leaves, grown.value[leaves])
         return grown
 
@@ -356,24 +356,24 @@ class _Grower:
         best = max(waiting, key=lambda candidate: (candidate.loss_change, -candidate.node))
         return [best][:room], [candidate for candidate in waiting if candidate is not best]
 
-    def _root(self, steps: Iterator[str], plan: TreePlan, sizes: "_Bounds") -> tuple[Integers, Integers, Integers]:
-        """Sums the root's histogram, and notes in `sizes` what comes along.
+    def _root(self, steps: Iterator[str], plan: TreePlan, bounds: "_Bounds") -> tuple[Integers, Integers, Integers]:
+        """Sums the root's histogram, and notes in `bounds` what comes along.
 
         Returns:
             int64 (1, n_slots, 2); the exact total, (2,), and the one that the histogram adds up to.
         """
         own_total = self.rows.begin_tree(plan)
-        packing = sizes.packing_of(plan.layout.sent.size, 1)
+        packing = bounds.packing_of(plan.layout.sent.size, 1)
         everything = np.ones((1, plan.layout.sent.size), dtype=np.bool_)
         while packing is not None:
             step = next(steps)
             slots, totals, exact = self._packed_sums(step, [0], [packing], everything)
-            fits = sizes.note_root(exact[0], self.n_rows_total, self.bits)
+            fits = bounds.note_root(exact[0], self.n_rows_total, self.bits)
             if fits:
                 histograms = plan.layout.unpack(slots, totals)
                 self._check(step, histograms)
                 return histograms, exact[0].total, totals[0]
-            packing = sizes.packing
+            packing = bounds.packing
         step = next(steps)
         known = own_total if self.params.histogram_layout == "packed" else own_total[:2]
         summed = self.sum(step, np.concatenate((self.rows.histograms([0]), known)))
@@ -385,7 +385,7 @@ class _Grower:
             if hessian < 0 or abs(gradient) > magnitude:
                 raise SumError(f"step {step}: the sum is no histogram of the agreed rows (a magnitude out of range)")
             exact_sizes = Sizes((magnitude + gradient) // 2, (magnitude - gradient) // 2, hessian)
-            sizes.note_root(exact_sizes, self.n_rows_total, self.bits)
+            bounds.note_root(exact_sizes, self.n_rows_total, self.bits)
         return histograms, total, total
 
     def _packed_sums(
@@ -444,7 +444,7 @@ class _Grower:
         tree: GrowingTree,
         parents: Sequence[_Candidate],
         plan: TreePlan,
-        sizes: "_Bounds",
+        bounds: "_Bounds",
     ) -> tuple[list[int], Integers]:
         """Histograms of the children: the lighter one summed over the banks, the heavier by subtraction.
 
@@ -462,7 +462,7 @@ class _Grower:
             return [], np.empty((0, self.layout.n_slots, 2), dtype=np.int64)
         light = [left if tree.total[left][1] <= tree.total[right][1] else right for _, left, right in pairs]
         reachable = np.stack([tree.reachable[i][plan.layout.sent] for i in light])
-        packing = sizes.packing_of(int(np.count_nonzero(reachable)), len(light))
+        packing = bounds.packing_of(int(np.count_nonzero(reachable)), len(light))
         if packing is None:
             step = next(steps)
             own = self.rows.histograms(light).reshape(*reachable.shape, 2)
@@ -470,13 +470,13 @@ class _Grower:
             slots[reachable] = self._sum_padded(step, own[reachable].reshape(-1)).reshape(-1, 2)
             built = plan.layout.unpack(slots, np.stack([tree.summed[i] for i in light]))
         else:
-            step, built = self._packed_children(steps, tree, light, packing, plan, sizes)
+            step, built = self._packed_children(steps, tree, light, packing, plan, bounds)
         for (parent, left, right), at in zip(pairs, light, strict=True):
             heavy = right if at == left else left
             tree.total[heavy] = tree.total[parent.node] - tree.total[at]
             tree.summed[heavy] = tree.summed[parent.node] - tree.summed[at]
-            sizes.note_children(parent.node, at, heavy)
-        slack = sizes.slack(self.n_rows_total)
+            bounds.note_children(parent.node, at, heavy)
+        slack = bounds.slack(self.n_rows_total)
         siblings = np.stack([parent.histogram for parent, _, _ in pairs]) - built
         self._check(step, built, slack)
         self._check(step, siblings, slack)
@@ -494,7 +494,7 @@ class _Grower:
         nodes: Sequence[int],
         packing: Packing,
         plan: TreePlan,
-        sizes: "_Bounds",
+        bounds: "_Bounds",
     ) -> tuple[str, Integers]:
         """Whole histograms of nodes, each rounded as finely as it allows; their totals are set exactly.
 
@@ -502,14 +502,15 @@ class _Grower:
         node is asked for once more, now knowing them.
         """
         n_rows, bits = self.n_rows_total, self.bits
+        most = bounds.most
         packings = [
-            packing.finer(expected_sizes(tree.total[node], sizes.most[tree.parent[node]], sizes.most[0]), n_rows, bits)
+            packing.finer(expected_sizes(tree.total[node], most[tree.parent[node]], most[0]), n_rows, bits)
             for node in nodes
         ]
         step = next(steps)
         reachable = np.stack([tree.reachable[node][plan.layout.sent] for node in nodes])
         slots, totals, exact = self._packed_sums(step, nodes, packings, reachable)
-        sizes.most.update(zip(nodes, exact, strict=True))
+        most.update(zip(nodes, exact, strict=True))
         again = [k for k, finer in enumerate(packings) if not packing.covers(finer, exact[k], n_rows)]
         if again:
             step = next(steps)
