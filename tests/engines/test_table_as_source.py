@@ -15,6 +15,8 @@ from features.contract.mapping import Mapping
 from features.errors import ColumnTypeError, EmptyTableError, MissingColumnError, SourceError
 from features.identifiers import KEY_BYTES, IdentifierKey
 from features.incremental import Extraction, extract_days, read_features
+from features.ingestion.profile import draft_mapping
+from features.ingestion.profile.trial import tried
 from features.sources.engines import BankTable
 from features.store.label_source import LabelCounts
 from features.store.partitions import FeatureStore
@@ -158,3 +160,14 @@ def test_a_table_without_rows_or_columns_or_days_is_refused(put: Put, tmp_path: 
     )
     with pytest.raises(ColumnTypeError, match="column channel must be a timestamp or date"):
         extract_days(CONTRACT, put(frame(week())), store, key=KEY, mapping=mapping)
+
+
+def test_a_draft_is_made_of_a_table(put: Put) -> None:
+    source = put(frame(week()))
+    draft = draft_mapping(source, CONTRACT)
+    columns = yaml.safe_load(draft.text)["columns"]
+    assert all(columns[name] == {"from": name} for name in ("payment_id", "event_time", "amount", "is_fraud"))
+    assert draft.payments.sample.where == str(source)
+    mapping = Mapping.model_validate(yaml.safe_load(draft.text))
+    trial = tried(source, CONTRACT, mapping)
+    assert (trial.kept, trial.quarantined) == (len(week()), 0)

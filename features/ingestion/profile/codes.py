@@ -8,14 +8,16 @@ __all__ = ["DIRECTIONS", "VERDICTS", "channel_of", "is_incoming", "pair_of"]
 
 Pair = Mapping[str, str | int]
 
-DIRECTIONS: tuple[Pair, ...] = tuple({out: "out", back: "in"} for out, back in word_list("pairs")["direction"])
-VERDICTS: tuple[Pair, ...] = tuple({yes: 1, no: 0} for yes, no in word_list("pairs")["is_fraud"])
-"""Pairs of codes, folded."""
-
 
 def _plain(text: str) -> str:
     return " ".join(folded(text)) or text.strip()
 
+
+DIRECTIONS: tuple[Pair, ...] = tuple(
+    {_plain(out): "out", _plain(back): "in"} for out, back in word_list("pairs")["direction"]
+)
+VERDICTS: tuple[Pair, ...] = tuple({_plain(yes): 1, _plain(no): 0} for yes, no in word_list("pairs")["is_fraud"])
+"""Pairs of codes, folded."""
 
 _CARD_WORDS, _TRANSFER_WORDS, _IN_WORDS = (
     [" ".join(folded(word.replace("_", " "))) for word in word_list("codes")[kind]]

@@ -17,7 +17,7 @@ __all__ = ["Notes", "entry_of", "meant_codes", "written_numbers"]
 
 Entry = Iterator[tuple[str, Any]]
 
-_YES = {"1", "y", "yes", "true", "fraud", "betrug", "fraude", "frode", "ja", "oui", "si"}
+_YES = {"1", "y", "yes", "tru", "fraud", "betrug", "fraude", "frode", "ja", "oui", "si"}
 _NO = {"0", "n", "no", "false", "genuine", "legit", "ok", "nein", "non", "normal"}
 
 
@@ -152,6 +152,8 @@ def _codes(
                 name,
                 f"{facts.distinct} different texts: too many for codes (at most {MOST_CODES}), is it another column?",
             )
+            return
+        if facts.type == "truth" and thing == "is_fraud":
             return
         found = meant_codes(facts)
         if thing not in ("category", "is_fraud"):

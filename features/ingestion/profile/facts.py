@@ -89,7 +89,8 @@ def column_facts(values: "pd.Series[Any]", name: str, place: int) -> ColumnFacts
     import pandas as pd
 
     kind = _type(values)
-    texts = values.dropna().map(str).str.strip() if kind != "whole" else values.dropna().map(_whole)
+    words = {"whole": _whole, "truth": _truth}.get(kind, str)
+    texts = values.dropna().astype(object).map(words).astype(object).str.strip()
     texts = texts[texts != ""].astype(object)
     by_text = texts.value_counts()
     null_words = {word: int(by_text[word]) for word in NULL_WORDS if word in by_text.index}
@@ -140,6 +141,10 @@ def _type(values: "pd.Series[Any]") -> Literal["text", "number", "whole", "time"
 
 def _whole(value: Any) -> str:
     return str(int(value))
+
+
+def _truth(value: Any) -> str:
+    return "true" if value else "false"
 
 
 def _typed_time(values: "pd.Series[Any]") -> TimeForm:

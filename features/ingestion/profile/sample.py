@@ -6,7 +6,7 @@ from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, Any
 
 from features.contract.mapping import CsvFormat
-from features.errors import SourceError
+from features.errors import EmptyTableError, SourceError
 from features.sources.engines import BankTable, open_table
 from features.sources.files import csv_header, engine, parquet_header, reading, source_files
 from features.sources.readers import read_csv
@@ -49,25 +49,35 @@ class Sample:
 
 
 def first_rows(source: Path | str | BankTable, *, form: CsvFormat | None = None, most: int = SAMPLE_ROWS) -> Sample:
-    """The first rows of the first file, or some rows of a table.
+    """The first rows of the first file that has any, or some rows of a table.
 
     Args:
         form: how CSV files are written, where it is known; found out otherwise.
 
     Raises:
         SourceError: there is no file or table, or it can't be read.
+        EmptyTableError: it has no row.
     """
     if isinstance(source, BankTable):
         with open_table(source) as opened:
             rows = opened.backend.to_pyarrow(opened.rows.limit(most))
+        if not len(rows):
+            raise EmptyTableError(f"{source} has no row: there is nothing to look at.")
         return Sample(where=str(source), rows=rows, more=len(rows) == most, unreadable={})
     files = source_files(source)
-    file = files[0]
+    for file in files:
+        sample = _of_file(file, len(files), form, most)
+        if sample.messages or sample.rows.num_rows:
+            return sample
+    raise EmptyTableError(f"{source} has no row that can be read: there is nothing to look at.")
+
+
+def _of_file(file: Path, files: int, form: CsvFormat | None, most: int) -> Sample:
     ending = file.suffix.lower()
     if ending == ".xml":
         import pyarrow
 
-        return Sample(where=file.name, rows=pyarrow.table({}), files=len(files), messages=True, unreadable={})
+        return Sample(where=file.name, rows=pyarrow.table({}), files=files, messages=True, unreadable={})
     if ending == ".parquet":
         parquet_header(file)
         with engine() as connection, reading(file):
@@ -75,10 +85,8 @@ def first_rows(source: Path | str | BankTable, *, form: CsvFormat | None = None,
                 f"SELECT * FROM read_parquet($file) LIMIT {most + 1}", params={"file": str(file)}
             )
             table = found.to_arrow_table()
-        return Sample(
-            where=file.name, rows=table.slice(0, most), more=len(table) > most, files=len(files), unreadable={}
-        )
-    return _csv_rows(file, len(files), form, most)
+        return Sample(where=file.name, rows=table.slice(0, most), more=len(table) > most, files=files, unreadable={})
+    return _csv_rows(file, files, form, most)
 
 
 def _csv_rows(file: Path, files: int, form: CsvFormat | None, most: int) -> Sample:

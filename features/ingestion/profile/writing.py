@@ -32,7 +32,7 @@ def draft_text(
     """
     rows = f"the first {sample.rows.num_rows:,} rows" if sample.more else f"the {sample.rows.num_rows:,} rows"
     rows = "the columns that a message has, in the first file" if sample.messages else rows
-    files = f" (the first of {sample.files} files)" if sample.files > 1 else ""
+    files = f" (of {sample.files} files)" if sample.files > 1 else ""
     lines = [
         *_comment(
             f"A draft for contract {contract.name} {contract.version} from {rows} of {sample.where}{files}. Read it, "

@@ -1,0 +1,100 @@
+"""Drafts of one table in many types and forms: each, confirmed as it is, keeps every row."""
+
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from features import load_contract
+from features.contract.mapping import Mapping
+from features.errors import EmptyTableError
+from features.ingestion.profile import draft_mapping, profile_page
+from features.ingestion.profile.trial import tried
+
+CONTRACT = load_contract()
+ROWS = 300
+
+
+def table() -> pd.DataFrame:
+    """Payments as a database gives them, under names of its own."""
+    rows = range(ROWS)
+    return pd.DataFrame(
+        {
+            "TXN_ID": [f"T{row}" for row in rows],
+            "TS": pd.Timestamp("2024-01-01") + pd.to_timedelta(list(rows), unit="h"),
+            "ACCT": [f"{100_000 + row % 20}" for row in rows],
+            "PAYEE": [f"m{row % 40}" for row in rows],
+            "AMT": [(100 + 37 * row) / 100 for row in rows],
+            "DRCR": ["DR" if row % 3 else "CR" for row in rows],
+            "TYPE": ["CARD" if row % 2 else "WIRE" for row in rows],
+            "MCC": [5411 if row % 2 else 5812 for row in rows],
+            "FRAUD": [row % 50 == 7 for row in rows],
+        }
+    )
+
+
+def kept(path: Path, tmp_path: Path) -> int:
+    draft = draft_mapping(path, CONTRACT)
+    assert "<html" in profile_page(draft, CONTRACT)
+    trial = tried(path, CONTRACT, Mapping.model_validate(yaml.safe_load(draft.text)))
+    assert trial.faults == () and trial.frauds == sum(row % 50 == 7 and row % 3 > 0 for row in range(ROWS))
+    return trial.kept
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda t: t,
+        lambda t: t.assign(TS=t["TS"].dt.tz_localize("UTC")),
+        lambda t: t.assign(TS=t["TS"].dt.as_unit("ms").astype("int64")),
+        lambda t: t.assign(TS=t["TS"].dt.as_unit("s").astype("int64")),
+        lambda t: t.assign(TS=t["TS"].dt.date),
+        lambda t: t.assign(AMT=[Decimal(f"{value:.2f}") for value in t["AMT"]]),
+        lambda t: t.assign(TYPE=t["TYPE"].astype("category"), DRCR=t["DRCR"].astype("category")),
+        lambda t: t.assign(FRAUD=t["FRAUD"].astype("float64"), MCC=t["MCC"].astype("float64")),
+        lambda t: t.assign(NOTHING=None, COUNTRY=None),
+    ],
+    ids=["plain", "zone", "ms", "s", "days", "decimal", "dictionary", "floats", "nulls"],
+)
+def test_parquet(change: Callable[[pd.DataFrame], pd.DataFrame], tmp_path: Path) -> None:
+    path = tmp_path / "table.parquet"
+    change(table()).to_parquet(path, index=False)
+    assert kept(path, tmp_path) == ROWS
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"sep": ";", "decimal": ","},
+        {"sep": "\t"},
+        {"sep": "|"},
+        {"quoting": 1},
+        {"lineterminator": "\r\n"},
+        {"encoding": "utf-16"},
+    ],
+    ids=["comma", "semicolon", "tab", "pipe", "quoted", "crlf", "utf-16"],
+)
+def test_csv(options: dict[str, object], tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    table().to_csv(path, index=False, **options)
+    assert kept(path, tmp_path) == ROWS
+
+
+def test_names_that_mean_something_to_yaml(tmp_path: Path) -> None:
+    names = {"TXN_ID": "id: #1", "TYPE": "yes", "DRCR": "1", "PAYEE": "payee {x}", "MCC": "- mcc"}
+    path = tmp_path / "table.csv"
+    table().rename(columns=names).to_csv(path, index=False)
+    assert kept(path, tmp_path) == ROWS
+
+
+def test_the_first_file_with_rows_is_looked_at(tmp_path: Path) -> None:
+    table().iloc[:0].to_csv(tmp_path / "a.csv", index=False)
+    with pytest.raises(EmptyTableError, match="nothing to look at"):
+        draft_mapping(tmp_path, CONTRACT)
+    table().to_csv(tmp_path / "b.csv", index=False)
+    draft = draft_mapping(tmp_path, CONTRACT)
+    assert draft.payments.sample.where == "b.csv" and "(the first of 2 files)" not in draft.text
