@@ -45,19 +45,16 @@ def _size(name: str, value: int) -> str:
 
 
 def statuses() -> str:
-    """Every error that crosses the wire with the status it is written as and those that are read as it."""
+    """Every status that crosses the wire: for which errors the node writes it, and which error a caller has then."""
     from protocol.status import TABLE
 
-    rows = [
-        (
-            f"`{row.error.__name__}`",
-            f"`{row.writes.name}`",
-            ", ".join(f"`{status.name}`" for status in row.reads),
-            "yes" if row.error.passing else "no",
-        )
-        for row in TABLE
-    ]
-    return table(("error", "gRPC status", "also read as it", "worth a later try"), rows)
+    used = [row.writes for row in TABLE] + [status for row in TABLE for status in row.reads]
+    rows = []
+    for status in dict.fromkeys(used):
+        written = ", ".join(f"`{row.error.__name__}`" for row in TABLE if row.writes is status) or "gRPC's own"
+        read = next(row.error for row in TABLE if status is row.writes or status in row.reads)
+        rows.append((f"`{status.name}`", written, f"`{read.__name__}`", "yes" if read.passing else "no"))
+    return table(("gRPC status", "written for", "a caller has", "worth a later try"), rows)
 
 
 def messages() -> str:

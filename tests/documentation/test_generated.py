@@ -119,8 +119,9 @@ def test_caps_and_messages_are_told_with_their_numbers() -> None:
 
 def test_statuses_are_those_of_the_one_table() -> None:
     told = wire.statuses()
-    assert "| `RosterChanged` | `OUT_OF_RANGE` |  | yes |" in told
-    assert "| `SubmissionRefused` | `FAILED_PRECONDITION` | `INVALID_ARGUMENT` | no |" in told
+    assert "| `OUT_OF_RANGE` | `RosterChanged` | `RosterChanged` | yes |" in told
+    assert "| `INVALID_ARGUMENT` | `ProtocolViolation`, `PlanError` | `SubmissionRefused` | no |" in told
+    assert "| `CANCELLED` | gRPC's own | `AggregatorUnreachable` | yes |" in told
 
 
 def test_the_diagram_has_every_arrow_of_the_table() -> None:
