@@ -121,7 +121,7 @@ def test_statuses_are_those_of_the_one_table() -> None:
     told = wire.statuses()
     assert "| `OUT_OF_RANGE` | `RosterChanged` | `RosterChanged` | yes |" in told
     assert "| `INVALID_ARGUMENT` | `ProtocolViolation`, `PlanError` | `SubmissionRefused` | no |" in told
-    assert "| `CANCELLED` | gRPC's own | `AggregatorUnreachable` | yes |" in told
+    assert "| `CANCELLED` | the guard of calls, or gRPC itself | `AggregatorUnreachable` | yes |" in told
 
 
 def test_the_diagram_has_every_arrow_of_the_table() -> None:
