@@ -51,7 +51,8 @@ def statuses() -> str:
     used = [row.writes for row in TABLE] + [status for row in TABLE for status in row.reads]
     rows = []
     for status in dict.fromkeys(used):
-        written = ", ".join(f"`{row.error.__name__}`" for row in TABLE if row.writes is status) or "the guard of calls, or gRPC itself"
+        errors = [f"`{row.error.__name__}`" for row in TABLE if row.writes is status]
+        written = ", ".join(errors) or "the guard of calls, or gRPC itself"
         read = next(row.error for row in TABLE if status is row.writes or status in row.reads)
         rows.append((f"`{status.name}`", written, f"`{read.__name__}`", "yes" if read.passing else "no"))
     return table(("gRPC status", "written for", "a caller has", "worth a later try"), rows)
