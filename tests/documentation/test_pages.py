@@ -54,7 +54,7 @@ def test_the_auditor_s_page_has_every_check_of_verify() -> None:
     checks = source[source.index("    checks = {") : source.index("    findings = []")]
     names = re.findall(r'^        "([^"]+)":', checks, re.MULTILINE)
     text = (DOCS / "audit.md").read_text()
-    assert len(names) == 8 and [name for name in names if f"| {name} |" not in text] == []
+    assert len(names) > 7 and [name for name in names if f"| {name} |" not in text] == []
 
 
 def test_the_columns_of_alerts_are_those_that_are_written() -> None:
