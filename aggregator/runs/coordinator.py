@@ -559,6 +559,9 @@ class Coordinator:
             for step in after.steps.values():
                 step.cancel()
             after.steps.clear()
+            # Nobody needs the keys any more; a context takes megabytes.
+            after.announcements.clear()
+            after.bundle = after.context = None
             self._sums.forget_run(run.run_id)
 
     def _read_again(self, run_id: str) -> None:
