@@ -32,6 +32,7 @@ from protocol.messages import (
     SealedKey,
     StepHeader,
 )
+from protocol.run_plan import RunPlan
 from protocol.run_state import TERMINAL
 
 BANKS = ("a", "b", "c")
@@ -40,7 +41,7 @@ SETTINGS = RunSettings(
     title="t",
     roster=(*BANKS, "d"),
     contract_fingerprint=CONTRACT,
-    parameters_json="{}",
+    parameters_json=RunPlan(params={"n_estimators": 1}).to_json(),
     rounds=1,
     step_seconds=60,
     minimum_roster=2,
