@@ -50,10 +50,11 @@ _SMALL = {"banks": 3, "rows_per_bank": 100_000, "features": 30, "trees": 50}
 _MORE = {"banks": 4, "rows_per_bank": 250_000, "features": 40, "trees": 100}
 _MILLION = {"rows": 1_000_000}
 _LARGE = {"banks": 13, "features": 40, "trees": 100}
+_DEMO = {"data": "generated", "trees": 60, "broken_bank": False}
 _PEERS = {"sites": 3, "rows": 50_000, "features": 20, "trees": 30}
 
 FIGURES: tuple[Figure, ...] = (
-    Figure(page="README.md", name="demo", file="demo/report.json", show=results.demo, command="make demo"),
+    Figure(page="README.md", name="demo", file="demo/report.json", show=results.demo, command="make demo", size=_DEMO),
     Figure(
         page="README.md",
         name="beside others",

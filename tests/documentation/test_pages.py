@@ -13,6 +13,7 @@ from bank_node.models.scoring import make_alerts
 from docs.generate.errors import known_errors
 
 DOCS = Path(__file__).parents[2] / "docs"
+AIRFLOW_SETTINGS = Path(__file__).parents[2] / "dags" / "settings.py"
 BANK = Path(__file__).parents[2] / "bank_node"
 
 
@@ -67,3 +68,9 @@ def test_the_columns_of_alerts_are_those_that_are_written() -> None:
     text = (DOCS / "install-bank.md").read_text().split("## The alerts")[1]
     told = [name for row in re.findall(r"^\| (`[^|]+`) \|", text, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)]
     assert told == columns
+
+
+def test_the_airflow_page_has_every_variable_that_is_read() -> None:
+    read = set(re.findall(r'"(CROSSBANK_[A-Z_]+)"', AIRFLOW_SETTINGS.read_text()))
+    told = re.findall(r"^\| `(CROSSBANK_[A-Z_]+)` \|", (DOCS / "airflow.md").read_text(), re.MULTILINE)
+    assert len(told) >= 4 and set(told) == read
