@@ -9,8 +9,9 @@ from typing import Annotated
 import typer
 
 from bank_node import data_commands
+from bank_node.files import storage_full
 from features.identifiers import KINDS
-from protocol.errors import ConfigError, CrossbankError, LocalError, RemoteError
+from protocol.errors import ConfigError, CrossbankError, LocalError, RemoteError, StorageFull
 from protocol.version import add_version
 
 __all__ = ["app", "main"]
@@ -262,6 +263,14 @@ def purge(
     )
 
 
+@app.command(name="wipe-keys")
+def wipe_keys(config: Config) -> None:
+    """Wipe the keys of runs that ended while no process of this bank was there. Every step does this first, too."""
+    from bank_node import pipeline
+
+    _say(pipeline.wipe_keys(config, log=_log))
+
+
 @app.command(name="hash")
 def hash_identifiers(
     config: Config,
@@ -362,7 +371,7 @@ def verify(config: Config, run: Annotated[str, typer.Option("--run", help="The r
 
 
 def main() -> None:
-    """Entry point: a known error is one line and exit code 2, never a traceback."""
+    """Entry point: a known error is one line and exit code 2, a full disk 3, never a traceback."""
     from features.errors import DataError
 
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
@@ -370,4 +379,9 @@ def main() -> None:
         app()
     except (CrossbankError, DataError) as error:
         typer.echo(f"error: {error}", err=True)
-        raise SystemExit(2) from None
+        raise SystemExit(3 if isinstance(error, StorageFull) else 2) from None
+    except OSError as error:
+        if not storage_full(error):
+            raise
+        typer.echo(f"error: no room left on the disk of {error.filename or 'this command'}", err=True)
+        raise SystemExit(3) from None

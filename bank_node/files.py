@@ -2,15 +2,18 @@
 
 import contextlib
 import datetime as dt
+import errno
 import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from protocol.errors import AlreadyRunning
+from protocol.errors import AlreadyRunning, StorageFull
 from protocol.private_files import write_atomic
 
-__all__ = ["one_at_a_time", "write_atomic"]
+__all__ = ["named_when_full", "one_at_a_time", "storage_full", "write_atomic"]
+
+_FULL = "No space left on device"
 
 
 @contextlib.contextmanager
@@ -36,3 +39,35 @@ def one_at_a_time(path: Path, what: str) -> Iterator[None]:
         handle.write(f"{what} runs already (process {os.getpid()}, since {now})\n")
         handle.flush()
         yield
+
+
+def storage_full(error: BaseException | None) -> bool:
+    """Whether a full disk is behind an error, however it was wrapped; libraries tell of it by its words only."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if _FULL in str(error) or isinstance(error, StorageFull):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+@contextlib.contextmanager
+def named_when_full(what: str, folder: Path) -> Iterator[None]:
+    """An error of the block behind which there is a full disk becomes a `StorageFull`.
+
+    Args:
+        what: what was being done, and by whom.
+        folder: where most of it is written; the error may name a nearer file.
+    """
+    try:
+        yield
+    except StorageFull:
+        raise
+    except Exception as error:
+        if not storage_full(error):
+            raise
+        where = error.filename if isinstance(error, OSError) and error.filename else folder
+        raise StorageFull(
+            f"{what}: no room left on the disk of {where}; free some and call again: it goes on where it was"
+        ) from error

@@ -5,21 +5,22 @@ the bank's ``work_dir``, so that a retry, in another process, goes on where the 
 """
 
 import datetime as dt
+import functools
 import hashlib
 import json
 import logging
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import pandas as pd
 
 from bank_node.config import BankConfig, load_config
 from bank_node.consortium import Log
-from bank_node.files import one_at_a_time, write_atomic
-from protocol.errors import LocalError, QualityGateClosed
+from bank_node.files import named_when_full, one_at_a_time, write_atomic
+from protocol.errors import LocalError, OutOfOrder, QualityGateClosed
 from protocol.run_choice import run_for_bank
 from protocol.run_plan import announced_plan
 from protocol.run_state import Phase
@@ -31,11 +32,27 @@ if TYPE_CHECKING:
     from bank_node.transport.client import BankClient
     from features import DataContract
 
-__all__ = ["evaluate", "extract", "gate", "open_run", "personalise", "purge", "register", "score", "train"]
+__all__ = ["evaluate", "extract", "gate", "open_run", "personalise", "purge", "register", "score", "train", "wipe_keys"]
 
 logger = logging.getLogger(__name__)
 
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _told_when_full(step: Callable[P, T]) -> Callable[P, T]:
+    """A full disk ends the step by its name, not by whatever a library makes of it."""
+
+    @functools.wraps(step)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
+        with named_when_full(f"{step.__name__} by {args[0]}", Path("work_dir")):
+            return step(*args, **kwargs)
+
+    return wrapped
+
+
+@_told_when_full
 def extract(config_path: Path | str, *, log: Log = logger.info) -> dict[str, Any]:
     """Bring the bank's store of features up to date with its payments: only what is new or changed is read.
 
@@ -52,6 +69,7 @@ def extract(config_path: Path | str, *, log: Log = logger.info) -> dict[str, Any
     from features.store.partitions import FeatureStore
 
     config = load_config(Path(config_path))
+    wipe_keys(config, log=log)
     contract = load_contract(config.contract)
     mapping = None if config.mapping is None else load_mapping(config.mapping, contract)
     started = perf_counter()
@@ -335,9 +353,9 @@ def register(config_path: Path | str, run_id: str, *, log: Log = logger.info) ->
         if session.view.model_sha256 and session.view.model_sha256 != digest:
             raise LocalError(f"run {run_id} is about another model than bank {config.bank_id} trained")
         if not session.reported(Phase.TRAINING):
-            raise LocalError(_first(config, run_id, "train", "has not ended training"))
+            raise OutOfOrder(_first(config, run_id, "train", "has not ended training"))
         if not session.reported(Phase.EVALUATING):
-            raise LocalError(_first(config, run_id, "evaluate", "has not evaluated the model"))
+            raise OutOfOrder(_first(config, run_id, "evaluate", "has not evaluated the model"))
         if not session.reported(Phase.VOTING):
             session.exchange_keys()
             vote(session, digest, log)
@@ -358,6 +376,7 @@ def register(config_path: Path | str, run_id: str, *, log: Log = logger.info) ->
         return {"run_id": run_id, "model_path": str(config.registry / "current.json"), "model_sha256": digest}
 
 
+@_told_when_full
 def score(config_path: Path | str, *, log: Log = logger.info) -> dict[str, Any]:
     """Score the newest rows with the bank's current model, or its own, and write alerts with reason codes."""
     from bank_node.dataset.feature_tables import feature_rows, last_day
@@ -367,6 +386,7 @@ def score(config_path: Path | str, *, log: Log = logger.info) -> dict[str, Any]:
     from features import load_contract
 
     config = load_config(Path(config_path))
+    wipe_keys(config, log=log)
     contract = load_contract(config.contract)
     personal = personal_model(config) if config.scoring_model == "personal" else None
     if config.scoring_model == "personal" and personal is None:
@@ -393,6 +413,7 @@ def score(config_path: Path | str, *, log: Log = logger.info) -> dict[str, Any]:
     }
 
 
+@_told_when_full
 def personalise(
     config_path: Path | str,
     *,
@@ -414,6 +435,7 @@ def personalise(
     return make_personal(config, contract, feature_rows(config, contract), params, until=until, log=log)
 
 
+@_told_when_full
 def purge(
     config_path: Path | str,
     *,
@@ -436,6 +458,7 @@ def purge(
     from features import load_contract
 
     config = load_config(Path(config_path))
+    wipe_keys(config, log=log)
     if since is not None and until is None:
         raise LocalError("a period to purge needs its end")
     return purge_rows(
@@ -458,19 +481,50 @@ def _client(config: BankConfig, patience_seconds: float = 60.0) -> "BankClient":
 
 
 @contextmanager
-def _working_on(config: BankConfig, run_id: str, step: str, log: Log) -> Iterator["RunSession"]:
+def _working_on(config: BankConfig, run_id: str, step: str, log: Log) -> Iterator[Any]:
     """A session of a run, ours alone as long as the block lasts: two of them would write one ledger.
+
+    An error by which the bank can't go on with the run is told to the others, who then go on at once.
 
     Raises:
         AlreadyRunning: another process of this bank works on the run.
     """
+    from bank_node.secure_aggregation.leaving import leave_run, told_of
+    from features.errors import DataError
+
     what = f"bank {config.bank_id}, run {run_id}: {step}"
     with one_at_a_time(config.run_dir(run_id) / ".lock", what):
-        session = _session(config, run_id, log)
+        wipe_keys(config, log=log, held=run_id)
+        session = None
         try:
-            yield session
+            with named_when_full(what, config.work_dir):
+                session = _session(config, run_id, log)
+                yield session
+        except (LocalError, DataError) as error:
+            late = step == "gate" and session is not None and config.bank_id in session.view.joined
+            if not late and (not isinstance(error, LocalError) or error.leaves):
+                with closing(_client(config, patience_seconds=30.0)) as client:
+                    client.outbox.follow(config.run_dir(run_id) / "outbox.jsonl")
+                    leave_run(client, run_id, config.run_dir(run_id), told_of(error), log)
+            raise
         finally:
-            session.close()
+            if session is not None:
+                session.close()
+
+
+def wipe_keys(config: BankConfig | Path | str, *, log: Log = logger.info, held: str = "") -> dict[str, Any]:
+    """Wipe the keys of all runs that have ended without this bank's process; every step does this first.
+
+    Args:
+        config: the bank's, or its path.
+        held: a run that the caller has the lock of.
+    """
+    from bank_node.secure_aggregation.leaving import wipe_ended_runs
+
+    found = config if isinstance(config, BankConfig) else load_config(Path(config))
+    runs = found.work_dir / "runs"
+    wiped = wipe_ended_runs(runs, found.rows_dir, lambda: _client(found, patience_seconds=5.0), log, held=held)
+    return {"wiped": wiped}
 
 
 def _first(config: BankConfig, run_id: str, step: str, why: str) -> str:
@@ -507,7 +561,7 @@ def _reload(config: BankConfig, run_id: str) -> "FederatedModel":
 
     folder = config.run_dir(run_id)
     if not (folder / "model.json").exists():
-        raise LocalError(_first(config, run_id, "train", "has not ended training"))
+        raise OutOfOrder(_first(config, run_id, "train", "has not ended training"))
     model_json = (folder / "model.json").read_bytes()
     model = read_booster(model_json)
     return FederatedModel(

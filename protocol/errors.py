@@ -9,10 +9,13 @@ __all__ = [
     "AlreadyRunning",
     "ConfigError",
     "CrossbankError",
+    "DamagedRunFiles",
     "Equivocation",
     "FieldOverflow",
     "LocalError",
     "NodeNotReady",
+    "NothingToLearn",
+    "OutOfOrder",
     "ParameterError",
     "PlanError",
     "ProtocolViolation",
@@ -20,6 +23,7 @@ __all__ = [
     "RemoteError",
     "RosterChanged",
     "RunAborted",
+    "StorageFull",
     "SubmissionRefused",
     "TamperedSum",
 ]
@@ -36,25 +40,65 @@ class CrossbankError(Exception):
 
 
 class LocalError(CrossbankError):
-    """Our side is at fault: configuration, files, or a call that the protocol forbids. Fix it and call again."""
+    """Our side is at fault: configuration, files, or a call that the protocol forbids. Fix it and call again.
+
+    Attributes:
+        told: what the consortium may know of it, when a bank leaves a run by it: no path, no count, no column.
+        leaves: whether a bank that meets it in a run can't go on with that run.
+    """
+
+    told: ClassVar[str] = "an error on its own side"
+    leaves: ClassVar[bool] = True
 
 
 class QualityGateClosed(LocalError):
     """The bank's feed breaks the contract's quality rules, so the bank does not join. Mend the feed."""
+
+    leaves = False  # the gate has said so itself, with the rules' names
 
 
 class AlreadyRunning(LocalError):
     """Another process of ours does this already. Wait for it to end; calling again later is safe."""
 
     passing = True
+    leaves = False
+
+
+class OutOfOrder(LocalError):
+    """A step comes before the one that it builds on; the text says which to run first."""
+
+    leaves = False
+
+
+class StorageFull(LocalError):
+    """There is no room left on a disk of ours. Free some and call again: it goes on where it was, to the same bytes."""
+
+    passing = True
+    leaves = False
+
+
+class DamagedRunFiles(LocalError):
+    """Our files of a run are damaged: what we have sent and agreed is not known any more, so we can't go on with it."""
+
+    told = "its files of the run are damaged"
+
+
+class NothingToLearn(LocalError):
+    """We have no labelled row for a run's dates."""
+
+    told = "it has no labelled rows for the run's dates"
 
 
 class ConfigError(LocalError):
     """A configuration file or option is wrong; the text names the file and the key. Mend it and call again."""
 
+    told = "its configuration is wrong"
+
 
 class PlanError(LocalError):
     """A run's plan or training parameters are wrong; the text names the key and what it may be. Mend it, open anew."""
+
+    told = "it can't do what the run's plan asks"
 
 
 class NodeNotReady(LocalError):

@@ -149,12 +149,14 @@ class Writes:
         rows: inserted, or updated where they are there.
         dropped: banks that leave the run, and when (Unix seconds).
         undeclined: banks that join after all.
+        unjoined: banks that had joined and decline before the run has begun.
         forgotten: phases whose reports are void: the roster changed before all had come.
     """
 
     rows: list[DeclarativeBase] = field(default_factory=list)
     dropped: tuple[Sequence[str], float] = ((), 0.0)
     undeclined: list[str] = field(default_factory=list)
+    unjoined: list[str] = field(default_factory=list)
     forgotten: list[str] = field(default_factory=list)
 
 
@@ -216,6 +218,9 @@ class Store:
             if writes.undeclined:
                 declined = (DeclineRow.run_id == run_id, DeclineRow.bank.in_(writes.undeclined))
                 session.execute(delete(DeclineRow).where(*declined))
+            if writes.unjoined:
+                members = (MemberRow.run_id == run_id, MemberRow.bank.in_(writes.unjoined))
+                session.execute(delete(MemberRow).where(*members))
             if writes.forgotten:
                 session.execute(
                     delete(ReportRow).where(ReportRow.run_id == run_id, ReportRow.phase.in_(writes.forgotten))

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from aggregator.persistence.store import EventRow, KeyRow, Writes
 from aggregator.runs.run import Run, run_row
 from protocol.limits import MAX_EVENTS_KEPT
-from protocol.messages import RunEvent
-from protocol.run_state import TERMINAL, RunEventKind, next_phase
+from protocol.messages import PhaseReport, RunEvent
+from protocol.run_state import TERMINAL, Phase, RunEventKind, next_phase
 
 __all__ = ["Change"]
 
@@ -69,11 +69,24 @@ class Change:
         self.move(RunEventKind.ABORT)
         self.log("", f"aborted: {reason}")
 
+    def agreed(self, phase: Phase, report: PhaseReport) -> None:
+        """All members have ended a phase as this report says: keep what it tells, and move on."""
+        if phase is Phase.TRAINING:
+            self.run.model_sha256 = report.digest
+            self.run.rounds_done = self.run.settings.rounds
+        if phase is Phase.EVALUATING:
+            self.run.metrics_json = report.metrics_json
+        if phase is Phase.VOTING and report.digest != self.run.model_sha256:
+            self.abort("the banks voted on another model than the one they trained")
+            return
+        self.move(RunEventKind.PHASE_AGREED)
+
     def finished(self) -> Writes:
         """All writes, the run's own row with them."""
         return Writes(
             rows=[run_row(self.run), *self.writes.rows],
             dropped=self.writes.dropped,
             undeclined=self.writes.undeclined,
+            unjoined=self.writes.unjoined,
             forgotten=self.writes.forgotten,
         )

@@ -119,8 +119,10 @@ class Coordinator:
     # -- enrolment and keys -----------------------------------------------------------------------------------
 
     def join(self, request: JoinRequest) -> RunView:
-        """A bank enters a run, or says why not; saying either twice is the same as once."""
+        """A bank enters a run, or says why not, or why it leaves it; saying any twice is the same as once."""
         with self._lock:
+            if request.declined and (left := self._left(request)) is not None:
+                return left
             run = self._member_run(request.run_id, request.bank, joined=False)
             if request.bank in run.joined:
                 return run.view()
@@ -153,6 +155,35 @@ class Coordinator:
                 change.log(request.bank, f"joined ({len(change.run.joined)} of {len(run.settings.roster)})")
                 self._enrolled(change)
             return change.run.view()
+
+    def _left(self, request: JoinRequest) -> RunView | None:
+        """Let a bank that has joined leave; None where it has not joined.
+
+        Before the run has begun it has then declined. After, the others go on without it at once, as without a bank
+        that does not answer; with too few left the run ends, since waiting would bring no more.
+        """
+        run, bank = self._run(request.run_id), request.bank
+        if bank not in run.joined:
+            return None
+        if run.phase in TERMINAL or bank in run.dropped:
+            return run.view()
+        if run.phase is Phase.ENROLLING:
+            with self._change(run) as change:
+                change.run.joined.remove(bank)
+                change.run.declined.add(bank)
+                change.writes.unjoined.append(bank)
+                change.writes.rows.append(DeclineRow(run_id=run.run_id, bank=bank, at=change.now))
+                change.log(bank, f"does not join after all: {request.declined}")
+                self._enrolled(change)
+            return change.run.view()
+        why = f"bank {bank} withdrew: {request.declined}"
+        if len(run.members) - 1 < run.settings.minimum_roster:
+            with self._change(run) as change:
+                change.log(bank, f"withdraws: {request.declined}")
+                change.abort(f"{why}; {len(run.members) - 1} banks are left, {run.settings.minimum_roster} are needed")
+            return change.run.view()
+        self._drop(run, [bank], why)
+        return self._run(request.run_id).view()
 
     def _enrolled(self, change: Change) -> None:
         """Begin once every bank has joined or declined; end the run if too few are left."""
@@ -479,22 +510,8 @@ class Coordinator:
         answer = self._sums.load(run.run_id, name)
         if answer is None or (Step.parse(name).unit_text == run.void_unit and answer.head.attempt < run.void_before):
             return None
-        header = StepHeader(
-            run_id=run.run_id,
-            bank=answer.head.statements[0].bank,
-            step=name,
-            attempt=answer.head.attempt,
-            chunks=len(answer.chunks),
-            length=answer.length,
-            he_fingerprint=HE_FINGERPRINT,
-            roster_digest=roster_digest([s.bank for s in answer.head.statements]),
-            state=answer.head.statements[0].state,
-        )
-        roster = frozenset(s.bank for s in answer.head.statements)
-        step = StepSum(header=header, roster=roster, context=None, opened_at=self._now())
-        step.release(answer)
-        run.steps[name] = step
-        return step
+        run.steps[name] = StepSum.finished_before(run.run_id, name, answer, self._now())
+        return run.steps[name]
 
     def _settle(self, change: Change, phase: Phase) -> None:
         """Move on when every member has reported a phase alike."""
@@ -503,19 +520,7 @@ class Coordinator:
         if len({r.digest for r in given}) > 1:
             change.abort(f"the banks disagree on the result of {phase}")
         elif len(given) == len(run.members):
-            self._agreed(change, phase, given[0])
-
-    def _agreed(self, change: Change, phase: Phase, report: PhaseReport) -> None:
-        run = change.run
-        if phase is Phase.TRAINING:
-            run.model_sha256 = report.digest
-            run.rounds_done = run.settings.rounds
-        if phase is Phase.EVALUATING:
-            run.metrics_json = report.metrics_json
-        if phase is Phase.VOTING and report.digest != run.model_sha256:
-            change.abort("the banks voted on another model than the one they trained")
-            return
-        change.move(RunEventKind.PHASE_AGREED)
+            change.agreed(phase, given[0])
 
     def _run(self, run_id: str) -> Run:
         if run_id in self._unsure:
@@ -534,7 +539,7 @@ class Coordinator:
         if joined and bank not in run.joined:
             raise SubmissionRefused(f"run {run_id}: bank {bank} has not joined")
         if bank in run.dropped:
-            raise RunAborted(f"run {run_id} went on without bank {bank}: it did not answer in time")
+            raise RunAborted(f"run {run_id} went on without bank {bank}: it withdrew, or did not answer in time")
         return run
 
     @contextlib.contextmanager
@@ -578,10 +583,7 @@ class Coordinator:
             found = load_run(self._store, row, self._now())
             if held is not None and (held.phase, held.attempt) == (found.phase, found.attempt):
                 # Nothing moved: its uploads and deadlines, which memory alone has, stay too.
-                found.steps, found.updated_at, found.saved_at = held.steps, held.updated_at, held.saved_at
-                found.paused_since, found.waiting_for = held.paused_since, held.waiting_for
-                found.step, found.bytes_received = held.step, held.bytes_received
-                found.rounds_done = max(held.rounds_done, found.rounds_done)
+                found.keep_progress_of(held)
             elif held is not None:
                 for step in held.steps.values():
                     step.cancel()

@@ -60,6 +60,13 @@ class Run:
             events=list(self.events),
         )
 
+    def keep_progress_of(self, held: "Run") -> None:
+        """Take over what memory alone has of this very run: uploads, deadlines, counters."""
+        self.steps, self.updated_at, self.saved_at = held.steps, held.updated_at, held.saved_at
+        self.paused_since, self.waiting_for = held.paused_since, held.waiting_for
+        self.step, self.bytes_received = held.step, held.bytes_received
+        self.rounds_done = max(held.rounds_done, self.rounds_done)
+
     @property
     def members(self) -> list[str]:
         """The banks still in the run, in the order they joined."""

@@ -7,6 +7,8 @@ from aggregator.aggregation.adding import AddingPool
 from aggregator.aggregation.ciphertext_sum import NOT_A_CIPHERTEXT, ChunkAccumulator, PublicContext
 from aggregator.persistence.sum_files import FinishedSum
 from protocol.errors import ProtocolViolation, SubmissionRefused
+from protocol.he_parameters import HE_FINGERPRINT
+from protocol.masks import roster_digest
 from protocol.messages import Chunk, Statement, StepHeader, SumHead
 
 __all__ = ["StepSum"]
@@ -39,6 +41,25 @@ class StepSum:
         self._sealed = False
         self._lock = threading.Lock()
         self._over = threading.Event()
+
+    @classmethod
+    def finished_before(cls, run_id: str, name: str, answer: FinishedSum, now: float) -> "StepSum":
+        """The step of a sum that was kept on disk."""
+        banks = [statement.bank for statement in answer.head.statements]
+        header = StepHeader(
+            run_id=run_id,
+            bank=banks[0],
+            step=name,
+            attempt=answer.head.attempt,
+            chunks=len(answer.chunks),
+            length=answer.length,
+            he_fingerprint=HE_FINGERPRINT,
+            roster_digest=roster_digest(banks),
+            state=answer.head.statements[0].state,
+        )
+        step = cls(header=header, roster=frozenset(banks), context=None, opened_at=now)
+        step.release(answer)
+        return step
 
     @property
     def complete(self) -> bool:

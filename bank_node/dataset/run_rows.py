@@ -16,6 +16,7 @@ from bank_node.boosting.row_files import BankRows, RowFiles, RowWriter
 from bank_node.config import BankConfig
 from bank_node.dataset.feature_tables import feature_blocks
 from bank_node.dataset.splits import arrays_of, check_split, split_block, weigher
+from bank_node.files import storage_full
 from features import DataContract
 from protocol.errors import LocalError
 from protocol.run_plan import RunPlan
@@ -70,6 +71,8 @@ def held_rows(
         try:
             held = _write(config, own, contract, plan, folder, parts)
         except OSError as error:
+            if storage_full(error):
+                raise
             raise LocalError(
                 f"bank {config.bank_id}: the run's rows can't be written to {folder}: {error.strerror}; they need room "
                 "on disk, and a folder of this bank's own (work_dir, or shards.folder)"

@@ -19,7 +19,7 @@ from bank_node.dataset.feature_tables import identifier_keys
 from bank_node.dtypes import Floats, Marks
 from features import DataContract, labelled_split
 from features.identifiers import hashed
-from protocol.errors import ConfigError, LocalError
+from protocol.errors import ConfigError, LocalError, NothingToLearn
 from protocol.run_plan import RunPlan
 
 __all__ = [
@@ -78,7 +78,7 @@ def check_split(config: BankConfig, plan: RunPlan, rows: int) -> None:
     plan.check_judges()
     if rows == 0:
         end = plan.validate_from or plan.train_until
-        raise LocalError(
+        raise NothingToLearn(
             f"bank {config.bank_id} has no labelled row" + ("" if end is None else f" before {end.date()}")
         )
 

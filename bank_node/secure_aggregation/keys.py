@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 
 from bank_node.secure_aggregation.encryption import HeKey
 from protocol.channel import read_secret_file
-from protocol.errors import ConfigError, ProtocolViolation
+from protocol.errors import DamagedRunFiles, ProtocolViolation
 from protocol.he_parameters import HE_PARAMETERS
 from protocol.masks import SecretBytes, derive_key
 from protocol.private_files import write_secret
@@ -156,7 +156,7 @@ class RunSecrets:
                 he_key=HeKey(parts["he_key"]) if parts["he_key"] else None,
             )
         except (ValueError, KeyError, TypeError) as error:
-            raise ConfigError(f"run secrets {path} are damaged; the bank can't go on with this run") from error
+            raise DamagedRunFiles(f"run secrets {path} are damaged; the bank can't go on with this run") from error
 
     def make_shared(self) -> None:
         """Draw the root secret and make the HE key pair, as the key-making bank; keep them."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from protocol.errors import LocalError, ProtocolViolation
+from protocol.errors import DamagedRunFiles, LocalError, ProtocolViolation
 from protocol.steps import Point
 
 __all__ = ["Anchor", "Ledger", "read_records"]
@@ -48,7 +48,9 @@ def read_records(path: Path) -> list[dict[str, Any]]:
             if not isinstance(record, dict) or "kind" not in record:
                 raise ValueError("no record")
         except ValueError as error:
-            raise LocalError(f"ledger {path}, line {number} is damaged; the bank can't go on with this run") from error
+            raise DamagedRunFiles(
+                f"ledger {path}, line {number} is damaged; the bank can't go on with this run"
+            ) from error
         records.append(record)
     return records
 

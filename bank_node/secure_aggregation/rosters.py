@@ -28,7 +28,7 @@ def checked_roster(view: RunView, bank: str, minimum: int, known: Mapping[int, t
     """
     run_id, members = view.run_id, tuple(sorted(view.members))
     if bank not in members:
-        raise RunAborted(f"run {run_id} went on without bank {bank}: it did not answer in time")
+        raise RunAborted(f"run {run_id} went on without bank {bank}: it withdrew, or did not answer in time")
     alone = len(view.settings.roster) == 1
     if len(members) < max(view.settings.minimum_roster, 1 if alone else minimum):
         raise ProtocolViolation(f"run {run_id} has {len(members)} banks left, too few to go on")

@@ -25,6 +25,7 @@ from bank_node.transport.client import BankClient
 from bank_node.transport.identity import Identity
 from protocol.errors import (
     CrossbankError,
+    DamagedRunFiles,
     LocalError,
     ProtocolViolation,
     RosterChanged,
@@ -279,7 +280,9 @@ class RunSession:
             return
         path = self._run_dir / "secrets.json"
         if not path.exists():
-            raise LocalError(f"run {self.run_id}: bank {self.bank} has wiped its keys; it can't go on with this run")
+            raise DamagedRunFiles(
+                f"run {self.run_id}: bank {self.bank} has wiped its keys; it can't go on with this run"
+            )
         secrets = RunSecrets.load_or_make(path)
         peers = Peers.of(self.run_id, self.bank, secrets, peers_from_record(self.run_id, self._ledger.peers))
         attempt = self._ledger.attempt

@@ -6,7 +6,7 @@ import struct
 from pathlib import Path
 
 from bank_node.boosting import Tree, trees_from_bytes, trees_to_bytes
-from protocol.errors import LocalError
+from protocol.errors import DamagedRunFiles
 
 __all__ = ["TreeFile"]
 
@@ -21,7 +21,7 @@ class TreeFile:
         """Open it, or begin it; `trees` holds what it has.
 
         Raises:
-            LocalError: it is damaged before its end; names the file.
+            DamagedRunFiles: it is damaged before its end; names the file.
         """
         self.path = path
         self.trees: list[Tree] = []
@@ -31,14 +31,16 @@ class TreeFile:
         if len(data) < place:
             data = b""
         elif not data.startswith(_MAGIC):
-            raise LocalError(f"checkpoint {path} is damaged; remove it and join the run again")
+            raise DamagedRunFiles(f"checkpoint {path} is no file of trees; the bank can't go on with this run")
         while data and place + _HEAD.size <= len(data):
             size, digest = _HEAD.unpack_from(data, place)
             body = data[place + _HEAD.size : place + _HEAD.size + size]
             if len(body) < size:
                 break
             if hashlib.sha256(body).digest()[:8] != digest:
-                raise LocalError(f"checkpoint {path} is damaged at tree {len(self.trees)}; remove it and join again")
+                raise DamagedRunFiles(
+                    f"checkpoint {path} is damaged at tree {len(self.trees)}; the bank can't go on with this run"
+                )
             self.trees += trees_from_bytes(body)
             place += _HEAD.size + size
         self._file = path.open("ab")

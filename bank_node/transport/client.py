@@ -172,6 +172,8 @@ class BankClient:
             try:
                 return work()
             except grpc.RpcError as error:
+                if self.outbox.failed is not None:
+                    raise self.outbox.failed from error
                 translated = error_of_call(error, self._address)
                 give_up = give_up or time.monotonic() + self._patience
                 if not isinstance(translated, AggregatorUnreachable) or time.monotonic() + pause > give_up:

@@ -59,6 +59,8 @@ class Outbox:
         self._lock = threading.Lock()
         self._file: BinaryIO | None = None
         self._steps = threading.local()
+        #: Why a message could not be noted, and so was not sent.
+        self.failed: OSError | None = None
 
     def follow(self, path: Path) -> None:
         """Write to this file from now on."""
@@ -66,7 +68,11 @@ class Outbox:
         with self._lock:
             if self._file is not None:
                 self._file.close()
+            whole = path.read_bytes().rfind(b"\n") + 1 if path.exists() else 0
             self._file = path.open("ab")
+            # A line that a crash or a full disk tore: its message did not leave.
+            self._file.truncate(whole)
+            self.failed = None
 
     def close(self) -> None:
         """Stop writing."""
@@ -109,8 +115,13 @@ class Outbox:
         line = json.dumps(entry).encode() + b"\n"
         with self._lock:
             if self._file is not None:
-                self._file.write(line)
-                self._file.flush()
+                try:
+                    self._file.write(line)
+                    self._file.flush()
+                except OSError as error:
+                    # gRPC only says that the message could not be made.
+                    self.failed = error
+                    raise
 
 
 def read_outbox(path: Path) -> list[OutboxEntry]:
