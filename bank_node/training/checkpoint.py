@@ -31,7 +31,9 @@ class TreeFile:
         if len(data) < place:
             data = b""
         elif not data.startswith(_MAGIC):
-            raise DamagedRunFiles(f"checkpoint {path} is damaged, it does not begin as one; the bank can't go on with this run")
+            raise DamagedRunFiles(
+                f"checkpoint {path} is damaged, it does not begin as one; the bank can't go on with this run"
+            )
         while data and place + _HEAD.size <= len(data):
             size, digest = _HEAD.unpack_from(data, place)
             body = data[place + _HEAD.size : place + _HEAD.size + size]
