@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import Protocol, TypeVar
 
 from bank_node.dtypes import Integers
-from protocol.errors import RosterChanged
+from protocol.errors import ProtocolViolation, RosterChanged
+from protocol.limits import MAX_ATTEMPTS
 from protocol.run_state import Phase
 
 __all__ = ["Consortium", "Log", "SecureSum", "whatever_the_roster"]
@@ -61,10 +62,15 @@ class Consortium(Protocol):
 
 
 def whatever_the_roster(consortium: Consortium, work: Callable[[], T], log: Log) -> T:
-    """Do `work`; when a bank is dropped meanwhile, again with the banks that are left."""
-    while True:
+    """Do `work`; when a bank is dropped meanwhile, again with the banks that are left.
+
+    Raises:
+        ProtocolViolation: that happened more often than a roster has banks to lose.
+    """
+    for _ in range(MAX_ATTEMPTS + 1):
         try:
             return work()
         except RosterChanged as change:
             log(f"{change}; repeating what was under way")
             consortium.adopt_roster()
+    raise ProtocolViolation(f"the roster changed more than {MAX_ATTEMPTS} times while one thing was under way")

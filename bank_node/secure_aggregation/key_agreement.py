@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from bank_node.secure_aggregation.agreed_state import Peers, Roster
 from bank_node.secure_aggregation.key_exchange import announce, check_announcements, make_bundle, open_bundle
 from bank_node.secure_aggregation.keys import RunSecrets
-from bank_node.secure_aggregation.run_watch import RunWatch, pauses
+from bank_node.secure_aggregation.run_watch import RunWatch
 from bank_node.transport.client import BankClient
 from bank_node.transport.identity import Identity
 from protocol.errors import ProtocolViolation
@@ -58,7 +58,7 @@ def agree_on_keys(
     if bundle is None and min(roster.members) == bank:
         secrets.make_shared()
         client.publish_bundle(make_bundle(run_id, bank, secrets, announced, identity))
-    waits = pauses()
+    waits = watch.waits("the HE key")
     while bundle is None:
         _, bundle = client.keys(run_id)
         if bundle is None:
@@ -72,7 +72,7 @@ def _await_announcements(
     roster: Roster, identity: Identity, client: BankClient, watch: RunWatch
 ) -> list[KeyAnnouncement]:
     """All members' keys, checked."""
-    for pause in pauses():
+    for pause in watch.waits("the other banks' keys"):
         keys, _, crl = client.keys_and_revocations(watch.view.run_id)
         announced = [key for key in keys if key.bank in roster.members]
         if len(announced) == len(roster.members):

@@ -72,6 +72,24 @@ class RunWatch:
         self.check_alive()
         self.check_attempt(attempt)
 
+    def waits(self, what: str) -> Iterator[float]:
+        """Seconds to wait before each next look, for as long as the run's own deadlines allow.
+
+        Args:
+            what: is waited for; said once, when it takes longer.
+
+        Raises:
+            AggregatorUnreachable: those deadlines are all past.
+        """
+        told, since = False, time.monotonic()
+        for pause in pauses():
+            if time.monotonic() - since > self._longest():
+                raise AggregatorUnreachable(f"run {self._run_id}: {what} did not come in {self._longest():.0f} s")
+            if not told and pause > 1:
+                told = True
+                self._log(f"run {self._run_id}: waiting for {what}")
+            yield pause
+
     def wait_for(self, phase: Phase, attempt: int | None) -> None:
         """Wait until the run has reached a phase or gone beyond it.
 
@@ -84,8 +102,7 @@ class RunWatch:
             RunAborted: the run ended.
             AggregatorUnreachable: nothing at all happened for longer than the run's own deadlines allow.
         """
-        settings = self.view.settings
-        longest = settings.enrol_seconds + settings.step_seconds + settings.pause_seconds + 60.0
+        longest = self._longest()
         told, seen, since = False, self._progress(), time.monotonic()
         for pause in pauses():
             self.check_alive()
@@ -104,6 +121,10 @@ class RunWatch:
                 self._log(f"run {self._run_id} is in {self.view.phase}: waiting for the other banks")
             time.sleep(pause)
             self.look()
+
+    def _longest(self) -> float:
+        settings = self.view.settings
+        return settings.enrol_seconds + settings.step_seconds + settings.pause_seconds + 60.0
 
     def _progress(self) -> tuple[object, ...]:
         view = self.view

@@ -6,6 +6,7 @@ of the answer is used, and the evidence stays in the ledger. See docs/protocol.m
 """
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -42,6 +43,9 @@ __all__ = ["DEFAULT_MINIMUM_ROSTER", "RunSession"]
 
 #: With two banks, each can compute the other's sums from the total: a bank must say that it accepts that.
 DEFAULT_MINIMUM_ROSTER = 3
+
+#: Seconds before each look at a run whose roster is said to have changed.
+_CHANGE_PAUSES = (0.0, 0.1, 0.5, 1.0, 2.0, 4.0)
 
 
 class RunSession:
@@ -151,6 +155,12 @@ class RunSession:
             if not self.reported(Phase.KEYING):
                 self.report(Phase.KEYING, self._ledger.anchors[0].digest)
             return
+        if self.reached(Phase.BINNING):
+            # All members report KEYING before that, and we note our anchor before we do.
+            raise LocalError(
+                f"run {self.run_id}: bank {self.bank} has no record of its key exchange in {self._ledger.path}, though "
+                "the run is past it: the ledger was emptied or replaced. Put it back, or leave the run to the others"
+            )
         with self._fail_closed():
             while True:
                 try:
@@ -158,7 +168,7 @@ class RunSession:
                     break
                 except RosterChanged as change:
                     self._log(str(change))
-                    self._watch.look()
+                    self._await_change()
         self._log(f"keys agreed by {len(self.members)} banks: the HE key is at the banks only, masks are pairwise")
 
     def secure_sum(self, step: str, vector: Integers, *, bound: int | None = None) -> Integers:
@@ -199,11 +209,11 @@ class RunSession:
 
         Raises:
             RunAborted: we are the one that was dropped, or the run has ended.
-            ProtocolViolation: the roster grew, shrank below the minimum, or an attempt was counted wrongly.
+            ProtocolViolation: the roster grew, shrank below the minimum, or an attempt was counted wrongly; or the
+                aggregator says that it changed, and shows the same one.
         """
-        self._watch.look()
-        self._watch.check_alive()
         with self._fail_closed():
+            self._await_change()
             self._take_roster()
         self._log(f"attempt {self._roster.attempt}: going on with {', '.join(self.members)}")
 
@@ -332,18 +342,38 @@ class RunSession:
         if self._held is not None:
             self._hold(self._held.with_roster(roster))
 
+    def _await_change(self) -> None:
+        """Look until the run shows the change that a `RosterChanged` told of; nothing is sent again before."""
+        for pause in _CHANGE_PAUSES:
+            time.sleep(pause)
+            self._watch.look()
+            self._watch.check_alive()
+            if (self.view.attempt, tuple(sorted(self.view.members))) != (self._roster.attempt, self.members):
+                return
+        raise ProtocolViolation(
+            f"run {self.run_id}: the aggregator says that the roster changed, and shows attempt {self._roster.attempt} "
+            f"as before, {len(_CHANGE_PAUSES)} times in {sum(_CHANGE_PAUSES):g} s"
+        )
+
     @contextlib.contextmanager
     def _fail_closed(self, step: str = "") -> Iterator[None]:
         """What the protocol does not allow ends the run for us: evidence noted, others told, keys wiped."""
         try:
             yield
-        except ProtocolViolation as error:
+        except ProtocolViolation as found:
+            error = found
+            if self.run_id not in str(error):
+                # What a message or a ciphertext itself can't know.
+                where = f"run {self.run_id}" + (f", step {step}" if step else "")
+                error = type(found)(f"{where}: {found}")
             self._ledger.note("failure", durable=True, error=type(error).__name__, step=step, text=str(error))
             self._log(f"{type(error).__name__}: {error}; bank {self.bank} leaves the run and wipes its keys")
             with contextlib.suppress(CrossbankError):
                 self.client.abort(self.run_id, f"{type(error).__name__}: {error}"[: MAX_DETAIL_CHARS // 2])
             self.end()
-            raise
+            if error is found:
+                raise
+            raise error from found
         except RunAborted:
             self.end()
             raise

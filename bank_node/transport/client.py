@@ -148,10 +148,25 @@ class BankClient:
             return _read_sums(header, self._stub.SecureSum(uploads(), timeout=seconds))
 
         found = self._call(at_once if header.chunks <= MAX_BATCH_CHUNKS else streamed)
+        pause, told = _FIRST_PAUSE, False
         while found is None:
             if time.monotonic() > give_up:
                 raise AggregatorUnreachable(f"run {header.run_id}, step {header.step}: no sum in {limit_seconds:.0f} s")
+            asked = time.monotonic()
             found = self._call(lambda: self._await(header))
+            if found is None and time.monotonic() - asked < MAX_WAIT_SECONDS / 2:
+                # The node holds a call that waits; one that answers at once must not keep us busy.
+                if not told:
+                    told = True
+                    logger.warning(
+                        "bank %s: the aggregator at %s answers 'pending' at once to run %s, step %s",
+                        self.bank,
+                        self._address,
+                        header.run_id,
+                        header.step,
+                    )
+                time.sleep(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE)
         return found
 
     def sum_of_before(self, header: StepHeader) -> tuple[SumHead, list[bytes]] | None:
