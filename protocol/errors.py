@@ -78,13 +78,13 @@ class StorageFull(LocalError):
 
 
 class DamagedRunFiles(LocalError):
-    """Our files of a run are damaged: what we have sent and agreed is not known any more, so we can't go on with it."""
+    """Our files of a run are damaged: what we have sent and agreed is not known any more. Wait for the next run."""
 
     told = "its files of the run are damaged"
 
 
 class NothingToLearn(LocalError):
-    """We have no labelled row for a run's dates."""
+    """We have no labelled row for a run's dates. Look at labels and dates; the run goes on without us."""
 
     told = "it has no labelled rows for the run's dates"
 
