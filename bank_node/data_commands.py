@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TOO_MANY_QUARANTINED", "extract", "profile", "quarantine"]
 
-TOO_MANY_QUARANTINED = 3
+TOO_MANY_QUARANTINED = 4
 """Exit code when more rows are set aside than the contract's quality gate lets pass."""
 
 Config = Annotated[Path, typer.Option("--config", help="The bank's YAML file.")]
@@ -39,7 +39,7 @@ def profile(
     draft lies a page (.html) about what is in each column. Read both, decide each CHECK, and set confirmed to true.
 
     With --try it shows what extraction would keep, find repeated, and quarantine, by column and reason; edit the
-    mapping and try again until that is right. Ends with 3 if more would be quarantined than the quality gate lets pass.
+    mapping and try again until that is right. Ends with 4 if more would be quarantined than the quality gate lets pass.
     """
     from bank_node.config import load_config
     from features import load_contract
@@ -124,8 +124,9 @@ def _show(trial: "Trial", mapping: "Mapping") -> None:
 def extract(config: Config) -> None:
     """Make the bank's feature table from its payments.
 
-    Ends with 0 when it went well, 2 when a file or the configuration can't be used (the features of before stay), and 3
-    when all was extracted that could be but more rows were quarantined than the contract's quality gate lets pass.
+    Ends with 0 when it went well, 2 when a file or the configuration can't be used (the features of before stay), 3
+    when the disk is full, and 4 when all was extracted that could be but more rows were quarantined than the contract's
+    quality gate lets pass.
     """
     from bank_node import pipeline
     from features.errors import TooManyQuarantined
