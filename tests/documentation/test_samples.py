@@ -14,6 +14,9 @@ from docs.generate.samples import FOLDER, SHOWN
 from features import load_contract
 from features.contract.mapping import load_mapping
 from features.contract.schema import DataContract
+from features.identifiers import create_key
+from features.incremental import extract_days
+from features.store.partitions import FeatureStore
 from protocol.run_plan import RunRequest
 from simulator.harness.search import load_search
 
@@ -94,3 +97,44 @@ def test_pages_show_samples_that_exist_and_every_sample_is_listed() -> None:
     assert {name for _, name in SHOWN} <= set(SAMPLES)
     listed = (FOLDER / "README.md").read_text()
     assert [name for name in SAMPLES if f"]({name})" not in listed] == []
+
+
+#: A bank's file, as each mapping reads it: name, text, and more files beside it.
+FILES = {
+    "mapping_cards.yaml": (
+        "cards.csv",
+        "auth_id,auth_ts,pan_token,merchant_id,merchant_country,amount_minor,mcc,chargeback,chargeback_ts\n"
+        "1,1772323200,t1,m1,CHE,1250,5411,0,1772582400\n"
+        "2,1772326800,t1,m2,CH,99900,5812,1,1772668800\n"
+        "3,1772330400,t2,m1,756,300,5411,,\n",
+    ),
+    "mapping_csv.yaml": (
+        "booked.csv",
+        "batch;number;booked;account;partner;amount;ccy;type;fraud;fraud_known;updated_at\n"
+        "b1;1;01.03.2026 09:00:00;a1;p1;-1.250,00;USD;SAL;N;1772582400000;1\n"
+        "b1;2;01.03.2026 10:00:00;a1;p2;-12,00;EUR;GRO;;;1\n"
+        "b1;2;01.03.2026 10:00:00;a1;p2;-12,50;EUR;GRO;Y;1772668800000;2\n",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_mapping_reads_a_file_of_its_kind_without_setting_a_row_aside(name: str, tmp_path: Path) -> None:
+    file, text = FILES[name]
+    source, folder = tmp_path / "payments", tmp_path / "config"
+    source.mkdir()
+    folder.mkdir()
+    (source / file).write_text(text)
+    (folder / name).write_text((FOLDER / name).read_text())
+    (folder / "rates.csv").write_text("day,currency,rate\n2026-02-27,EUR,1.1\n")
+    done = extract_days(
+        CONTRACT,
+        source,
+        FeatureStore(tmp_path / "store"),
+        key=create_key(tmp_path / "key"),
+        mapping=load_mapping(folder / name, CONTRACT),
+    )
+    assert done.rows == 3 and not done.quarantined
+    # In the CSV the second row is an earlier version of the third.
+    assert (done.stored, done.repeated) == ((3, 0) if name == "mapping_cards.yaml" else (2, 1))
+    assert done.frauds == 1
