@@ -81,6 +81,26 @@ class Change:
             return
         self.move(RunEventKind.PHASE_AGREED)
 
+    def enrolled(self) -> None:
+        """Begin once every bank has joined or declined; end the run if too few are left."""
+        run = self.run
+        if set(run.joined) | run.declined != set(run.settings.roster):
+            return
+        least = min(run.settings.minimum_roster, len(run.settings.roster))
+        if len(run.joined) < least:
+            self.abort(f"{len(run.joined)} banks joined, {least} are needed: the others declined")
+        else:
+            self.move(RunEventKind.ROSTER_COMPLETE)
+
+    def settle(self, phase: Phase) -> None:
+        """Move on when every member has reported a phase alike."""
+        run = self.run
+        given = [r for (bank, p), r in run.reports.items() if p is phase and bank not in run.dropped]
+        if len({r.digest for r in given}) > 1:
+            self.abort(f"the banks disagree on the result of {phase}")
+        elif len(given) == len(run.members):
+            self.agreed(phase, given[0])
+
     def finished(self) -> Writes:
         """All writes, the run's own row with them."""
         return Writes(

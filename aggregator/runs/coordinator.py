@@ -69,8 +69,12 @@ class Coordinator:
         self._runs = {row.run_id: load_run(store, row, now()) for row in store.runs()}
         #: Runs of which a write failed: they are read from the store before they are used again.
         self._unsure: set[str] = set()
+        self._failing = False
         for run in list(self._runs.values()):
-            if run.phase not in TERMINAL:
+            if run.phase in TERMINAL:
+                # The node may have ended between the store's word and this.
+                self._sums.forget_run(run.run_id)
+            else:
                 # The store's counters may be a second old.
                 done = (Step.parse(name) for name in self._sums.steps(run.run_id))
                 rounds = [place.unit for place in done if place.phase is Phase.TRAINING]
@@ -135,7 +139,7 @@ class Coordinator:
                     change.run.declined.add(request.bank)
                     change.writes.rows.append(DeclineRow(run_id=run.run_id, bank=request.bank, at=change.now))
                     change.log(request.bank, f"does not join: {request.declined}")
-                    self._enrolled(change)
+                    change.enrolled()
                 return change.run.view()
             if request.contract_fingerprint != run.settings.contract_fingerprint:
                 with self._change(run) as change:
@@ -153,7 +157,7 @@ class Coordinator:
                 change.run.joined.append(request.bank)
                 change.writes.rows.append(MemberRow(run_id=run.run_id, bank=request.bank, joined_at=change.now))
                 change.log(request.bank, f"joined ({len(change.run.joined)} of {len(run.settings.roster)})")
-                self._enrolled(change)
+                change.enrolled()
             return change.run.view()
 
     def _left(self, request: JoinRequest) -> RunView | None:
@@ -174,7 +178,7 @@ class Coordinator:
                 change.writes.unjoined.append(bank)
                 change.writes.rows.append(DeclineRow(run_id=run.run_id, bank=bank, at=change.now))
                 change.log(bank, f"does not join after all: {request.declined}")
-                self._enrolled(change)
+                change.enrolled()
             return change.run.view()
         why = f"bank {bank} withdrew: {request.declined}"
         if len(run.members) - 1 < run.settings.minimum_roster:
@@ -184,17 +188,6 @@ class Coordinator:
             return change.run.view()
         self._drop(run, [bank], why)
         return self._run(request.run_id).view()
-
-    def _enrolled(self, change: Change) -> None:
-        """Begin once every bank has joined or declined; end the run if too few are left."""
-        run = change.run
-        if set(run.joined) | run.declined != set(run.settings.roster):
-            return
-        least = min(run.settings.minimum_roster, len(run.settings.roster))
-        if len(run.joined) < least:
-            change.abort(f"{len(run.joined)} banks joined, {least} are needed: the others declined")
-        else:
-            change.move(RunEventKind.ROSTER_COMPLETE)
 
     def announce_key(self, announcement: KeyAnnouncement) -> RunView:
         """Relay a bank's signed public keys. Second, different keys for the same run are refused."""
@@ -376,7 +369,7 @@ class Coordinator:
                 )
                 change.log(report.bank, f"ended {phase}" + (f": {report.detail}" if report.detail else ""))
                 if report.accept:
-                    self._settle(change, phase)
+                    change.settle(phase)
                 else:
                     change.abort(f"bank {report.bank} refused in {phase}: {report.detail or 'no reason given'}")
             return change.run.view()
@@ -413,6 +406,16 @@ class Coordinator:
         if self._store.failing(SUMS) and self._sums.writable():
             self._store.recovered(SUMS)
         self._store.look()
+        before, self._failing = self._failing, bool(self._store.trouble)
+        if before and not self._failing:
+            self._deadlines_afresh()
+
+    def _deadlines_afresh(self) -> None:
+        """Banks could not be heard while the store failed: none is dropped for that."""
+        with self._lock:
+            now = self._now()
+            for run in self._runs.values():
+                run.count_afresh(now)
 
     def _end_enrolment(self, run: Run) -> None:
         settings = run.settings
@@ -512,15 +515,6 @@ class Coordinator:
             return None
         run.steps[name] = StepSum.finished_before(run.run_id, name, answer, self._now())
         return run.steps[name]
-
-    def _settle(self, change: Change, phase: Phase) -> None:
-        """Move on when every member has reported a phase alike."""
-        run = change.run
-        given = [r for (bank, p), r in run.reports.items() if p is phase and bank not in run.dropped]
-        if len({r.digest for r in given}) > 1:
-            change.abort(f"the banks disagree on the result of {phase}")
-        elif len(given) == len(run.members):
-            change.agreed(phase, given[0])
 
     def _run(self, run_id: str) -> Run:
         if run_id in self._unsure:

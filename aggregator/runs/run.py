@@ -81,6 +81,15 @@ class Run:
         """The members that have ended a phase."""
         return {bank for bank, given in self.reports if given is phase and bank not in self.dropped}
 
+    def count_afresh(self, now: float) -> None:
+        """Let the deadlines of whatever the run waits for begin now."""
+        if self.phase in TERMINAL:
+            return
+        self.updated_at = now
+        self.paused_since = self.paused_since and now
+        if self.open_step is not None:
+            self.open_step.opened_at = now
+
     def answered(self) -> tuple[float, set[str], str]:
         """Since when the run waits, which members have done their part, and where it is."""
         step = self.open_step

@@ -72,6 +72,7 @@ class Rig:
         self.run_id = ""
         self.commits = self.failures = 0
         self.steps = 0
+        self.always = False
         self._ciphertext = ciphertext
         self._failing, self._when = failing, when
         event.listen(self.store.engine, "commit", self._commit)
@@ -83,7 +84,7 @@ class Rig:
 
     def _commit(self, connection: object) -> None:
         number, self.commits = self.commits, self.commits + 1
-        if number == self._failing:
+        if number == self._failing or self.always:
             if self._when == "after":
                 connection.connection.commit()  # type: ignore[attr-defined]
             raise OperationalError("COMMIT", None, sqlite3.OperationalError("database or disk is full"))
@@ -303,6 +304,42 @@ def test_a_store_that_is_removed_under_the_node_is_noticed(tmp_path: Path, ciphe
     assert told[-1] == ""
     rig.join("a")
     assert rig.node.run(rig.run_id).joined == ("a",)
+
+
+def test_no_bank_is_dropped_for_the_time_that_the_store_failed(tmp_path: Path, ciphertext: bytes) -> None:
+    rig = Rig(tmp_path, ciphertext)
+    for act in list(rig.whole_run())[:14]:
+        rig.do(act)
+    # c has not answered; from now on no write works for longer than a step may take.
+    rig.always = True
+    with pytest.raises(NodeNotReady):
+        rig.node.abort_run(rig.run_id, "enough")
+    rig.node.look()
+    rig.clock += SETTINGS.step_seconds + 5
+    rig.node.enforce_deadlines()
+    rig.always = False
+    rig.node.look()
+    assert not rig.store.trouble
+    rig.node.enforce_deadlines()
+    assert rig.node.run(rig.run_id).attempt == 0
+    rig.upload("c", "bins/0/0")
+    assert rig.node._runs[rig.run_id].steps["bins/0/0"].complete
+    rig.clock += SETTINGS.step_seconds + 5
+    rig.node.enforce_deadlines()
+    assert rig.node.run(rig.run_id).paused_since  # nobody reports: deadlines go on as before
+
+
+def test_sums_of_a_run_that_ended_are_gone_after_a_crash_too(tmp_path: Path, ciphertext: bytes) -> None:
+    rig = Rig(tmp_path, ciphertext)
+    acts = list(rig.whole_run())
+    for act in acts[:15]:
+        rig.do(act)
+    assert (tmp_path / "sums" / rig.run_id).exists()
+    rig.node._sums.forget_run = lambda run_id: None  # type: ignore[method-assign]
+    rig.node.abort_run(rig.run_id, "enough")
+    assert (tmp_path / "sums" / rig.run_id).exists()
+    Coordinator(Store(f"sqlite:///{tmp_path / 'node.db'}"))
+    assert not (tmp_path / "sums" / rig.run_id).exists()
 
 
 def test_a_store_that_can_t_be_opened_is_a_named_error(tmp_path: Path) -> None:
