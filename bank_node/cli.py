@@ -12,6 +12,7 @@ from bank_node import data_commands
 from bank_node.files import storage_full
 from features.identifiers import KINDS
 from protocol.errors import ConfigError, CrossbankError, LocalError, RemoteError, StorageFull
+from protocol.tables import print_table
 from protocol.version import add_version
 
 __all__ = ["app", "main"]
@@ -307,7 +308,6 @@ def outbox(
     from dataclasses import asdict
 
     from rich.console import Console
-    from rich.table import Table
 
     from bank_node.config import load_config
     from bank_node.transport.egress_log import read_outbox, summarise
@@ -322,18 +322,18 @@ def outbox(
         return
     screen = Console()
     noise = [entry.entropy for entry in entries if entry.entropy is not None]
-    table = Table("kind", "messages", "bytes", title=f"what left for run {run}")
-    for name, (count, size) in sorted(summarise(entries).items()):
-        table.add_row(name, str(count), f"{size:,}")
-    screen.print(table)
+    typer.echo(f"what left for run {run}")
+    rows = [(name, str(count), f"{size:,}") for name, (count, size) in sorted(summarise(entries).items())]
+    print_table(screen, ("kind", "messages", "bytes"), rows, whole=("kind", "messages", "bytes"))
     if noise:
         screen.print(f"entropy of the ciphertexts' bytes: {min(noise):.3f} bits at least, of 8")
-    table = Table("when (UTC)", "kind", "step", "bytes", "to", "SHA-256", "ciphertexts", "parameters", "entropy")
+    heads = ("when (UTC)", "kind", "step", "bytes", "to", "SHA-256", "ciphertexts", "parameters", "entropy")
+    lines = []
     for entry in entries:
         when = dt.datetime.fromtimestamp(entry.at, dt.UTC).strftime("%m-%d %H:%M:%S.%f")[:-3]
         cells = (str(entry.ciphertexts), entry.he_fingerprint, str(entry.entropy)) if entry.ciphertexts else ("",) * 3
-        table.add_row(when, entry.kind, entry.step, f"{entry.size:,}", entry.destination, entry.sha256[:16], *cells)
-    screen.print(table)
+        lines.append((when, entry.kind, entry.step, f"{entry.size:,}", entry.destination, entry.sha256[:16], *cells))
+    print_table(screen, heads, lines, whole=heads)
 
 
 @app.command()
@@ -344,7 +344,6 @@ def verify(config: Config, run: Annotated[str, typer.Option("--run", help="The r
     anything does not hold.
     """
     from rich.console import Console
-    from rich.table import Table
 
     from bank_node.config import load_config
     from bank_node.secure_aggregation.ledger_audit import verify_run
@@ -360,10 +359,9 @@ def verify(config: Config, run: Annotated[str, typer.Option("--run", help="The r
     except (ConfigError, RemoteError) as error:
         not_compared = str(error)
         findings = verify_run(*files)
-    table = Table("checked", "records", "result", title=f"run {run}, seen by bank {loaded.bank_id}")
-    for finding in findings:
-        table.add_row(finding.what, str(finding.count), finding.wrong or "holds")
-    Console().print(table)
+    typer.echo(f"run {run}, seen by bank {loaded.bank_id}")
+    rows = [(finding.what, str(finding.count), finding.wrong or "holds") for finding in findings]
+    print_table(Console(), ("checked", "records", "result"), rows, whole=("records",))
     if not_compared:
         typer.echo(f"the node's audit log was NOT compared with what banks signed of it: {not_compared}")
     if any(finding.wrong for finding in findings):

@@ -15,10 +15,11 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import ErrorDetails
 
 from features.sources.engines import BankTable
 from protocol.channel import TlsFiles
-from protocol.documents import read_mapping
+from protocol.documents import did_you_mean, read_mapping
 from protocol.errors import ConfigError, ProtocolViolation
 from protocol.messages import check_id
 
@@ -197,7 +198,7 @@ def load_config(path: Path) -> BankConfig:
         config = BankConfig.model_validate(document)
     except ValidationError as error:
         wrong = "; ".join(
-            f"{'.'.join(str(part) for part in e['loc'] if part not in (_PATH, _TABLE))}: {e['msg']}"
+            f"{'.'.join(str(part) for part in e['loc'] if part not in (_PATH, _TABLE))}: {e['msg']}{_meant(e)}"
             for e in error.errors(include_input=False)
         )
         raise ConfigError(f"configuration {path}: {wrong}") from error
@@ -231,6 +232,21 @@ def load_config(path: Path) -> BankConfig:
             ),
         }
     )
+
+
+def _meant(fault: ErrorDetails) -> str:
+    """What an unknown key was probably meant to be: one of the keys of its section."""
+    if fault["type"] != "extra_forbidden":
+        return ""
+    *sections, name = [str(part) for part in fault["loc"] if part not in (_PATH, _TABLE)]
+    of: dict[str, type[BaseModel]] = {
+        "aggregator": AggregatorAddress,
+        "shards": ShardsConfig,
+        "events": BankTable,
+        "labels": BankTable,
+    }
+    model = of.get(sections[0], BankConfig) if sections else BankConfig
+    return did_you_mean(name, model.model_fields)
 
 
 def _source_from(base: Path, source: Path | BankTable) -> Path | BankTable:

@@ -161,10 +161,9 @@ class Coordinator:
             return change.run.view()
 
     def _left(self, request: JoinRequest) -> RunView | None:
-        """Let a bank that has joined leave; None where it has not joined.
+        """Let a bank that has joined leave; None where it has not.
 
-        Before the run has begun it has then declined. After, the others go on without it at once, as without a bank
-        that does not answer; with too few left the run ends, since waiting would bring no more.
+        Before the run has begun it has then declined; after, it is dropped, or with too few left the run ends.
         """
         run, bank = self._run(request.run_id), request.bank
         if bank not in run.joined:
@@ -183,7 +182,6 @@ class Coordinator:
         why = f"bank {bank} withdrew: {request.declined}"
         if len(run.members) - 1 < run.settings.minimum_roster:
             with self._change(run) as change:
-                change.log(bank, f"withdraws: {request.declined}")
                 change.abort(f"{why}; {len(run.members) - 1} banks are left, {run.settings.minimum_roster} are needed")
             return change.run.view()
         self._drop(run, [bank], why)

@@ -142,7 +142,7 @@ class BinnedRows:
         return int(self.bins.shape[0])
 
 
-def _checked_columns(columns: Floats, n_features: int) -> Floats:
+def _checked_columns(columns: Floats, n_features: int, names: Sequence[str] | None = None) -> Floats:
     if columns.ndim != 2 or columns.shape[1] != n_features:
         raise RowError(f"feature columns have shape {columns.shape}, expected (rows, {n_features})")
     columns = np.ascontiguousarray(columns, dtype=np.float32)
@@ -153,10 +153,15 @@ def _checked_columns(columns: Floats, n_features: int) -> Floats:
     if counts.any():
         feature = int(np.argmax(counts > 0))
         raise RowError(
-            f"feature column {feature} has {int(counts[feature])} values that are infinite or too large for "
+            f"{_called(names, feature)} has {int(counts[feature])} values that are infinite or too large for "
             "float32; use NaN for missing values"
         )
     return columns
+
+
+def _called(names: Sequence[str] | None, feature: int) -> str:
+    """A feature by its name, by its place where it has none."""
+    return f"feature column {feature}" if names is None else f"feature {names[feature]}"
 
 
 def check_labels(labels: npt.ArrayLike, n_rows: int) -> Marks:
@@ -318,7 +323,7 @@ def bin_counts(
     Raises:
         RowError: For values that are infinite, labels that are not 0 or 1, bad weights or category numbers.
     """
-    columns = _checked_columns(np.asarray(columns), len(grids))
+    columns = _checked_columns(np.asarray(columns), len(grids), feature_names)
     marks = check_labels(labels, columns.shape[0])
     masses = check_weights(weights, columns.shape[0])
     kinds = _kinds(categorical, len(grids))
@@ -397,9 +402,9 @@ def _starts(edges: Sequence[Floats]) -> Integers:
     return BINNING_TOTALS + np.concatenate(([0], np.cumsum([grid.size + 2 for grid in edges]))).astype(np.int64)
 
 
-def grid_counts(columns: Floats, grids: Sequence[Doubles]) -> list[Integers]:
+def grid_counts(columns: Floats, grids: Sequence[Doubles], names: Sequence[str] | None = None) -> list[Integers]:
     """Counts of each feature's values as `global_bins` takes them: missing first, then the cells of its grid."""
-    columns = _checked_columns(np.ascontiguousarray(columns), len(grids))
+    columns = _checked_columns(np.ascontiguousarray(columns), len(grids), names)
     found = []
     for feature, grid in enumerate(_grid_edges(number, grid) for number, grid in enumerate(grids)):
         counts = np.zeros(grid.size + 2, dtype=np.int64)
@@ -480,7 +485,7 @@ def bin_rows(columns: Floats, cuts: Cuts) -> BinnedRows:
     Raises:
         RowError: For a wrong number of columns, infinite values, or categories that the bins do not know.
     """
-    columns = _checked_columns(np.asarray(columns), cuts.n_features)
+    columns = _checked_columns(np.asarray(columns), cuts.n_features, cuts.feature_names)
     longest = max((values.size for values in cuts.values), default=0)
     tables = np.empty((cuts.n_features, (1 << longest.bit_length()) - 1), dtype=np.float32)
     for f, values in enumerate(cuts.values):

@@ -100,7 +100,7 @@ def _own_drift(store: FeatureStore, contract: DataContract) -> dict[str, float |
             if not len(table):
                 continue
             columns = np.column_stack([table[name].to_numpy().astype(np.float32) for name in names])
-            for total, counts in zip(found[recent], grid_counts(columns, grids), strict=True):
+            for total, counts in zip(found[recent], grid_counts(columns, grids, names), strict=True):
                 total += counts
     return {name: psi(new, old) for name, new, old in zip(names, found[True], found[False], strict=True)}
 
@@ -144,8 +144,8 @@ def told_of_bins(
         contract.feature_names,
         split_counts(ours, sizes),
         split_counts(total, sizes),
-        grid_counts(columns[newest], grids),
-        grid_counts(columns[past], grids),
+        grid_counts(columns[newest], grids, contract.feature_names),
+        grid_counts(columns[past], grids, contract.feature_names),
         contract.quality.growing,
     )
     log(drift.words)

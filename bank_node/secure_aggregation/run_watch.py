@@ -12,10 +12,12 @@ from protocol.errors import AggregatorUnreachable, RosterChanged, RunAborted
 from protocol.messages import RunView
 from protocol.run_state import Phase
 
-__all__ = ["RunWatch", "next_phase", "pauses"]
+__all__ = ["RunWatch", "next_phase", "pauses", "waited_for"]
 
 _ORDER: list[Phase] = [p for p in Phase if p is not Phase.ABORTED]
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.01, 2.0
+_TELL_AGAIN = 300.0
+"""Seconds after which a bank that still waits says so again."""
 
 
 def next_phase(phase: Phase) -> Phase:
@@ -29,6 +31,23 @@ def pauses() -> Iterator[float]:
     while True:
         yield pause
         pause = min(pause * 1.15, _LONGEST_PAUSE)
+
+
+def waited_for(view: RunView, now: float) -> tuple[str, float]:
+    """Which banks a run waits for, in words, and the seconds until it goes on without them, pauses, or ends.
+
+    Args:
+        view: what the aggregator says of it.
+        now: Unix seconds; a clock that differs from the aggregator's makes the seconds differ.
+    """
+    settings = view.settings
+    if view.phase == Phase.ENROLLING:
+        missing, until = set(view.roster) - set(view.joined), view.created_at + settings.enrol_seconds
+    elif view.paused_since:
+        missing, until = set(view.waiting_for), view.paused_since + settings.pause_seconds
+    else:
+        missing, until = set(view.members) - set(view.reported), view.updated_at + settings.step_seconds
+    return ", ".join(sorted(missing)) or "the aggregator", max(until - now, 0.0)
 
 
 class RunWatch:
@@ -103,7 +122,7 @@ class RunWatch:
             AggregatorUnreachable: nothing at all happened for longer than the run's own deadlines allow.
         """
         longest = self._longest()
-        told, seen, since = False, self._progress(), time.monotonic()
+        told, told_at, seen, since = "", 0.0, self._progress(), time.monotonic()
         for pause in pauses():
             self.check_alive()
             if self.reached(phase):
@@ -116,9 +135,12 @@ class RunWatch:
                 raise AggregatorUnreachable(
                     f"run {self._run_id} has not moved in {longest:.0f} s, past all its deadlines"
                 )
-            if not told and pause > 1:
-                told = True
-                self._log(f"run {self._run_id} is in {self.view.phase}: waiting for the other banks")
+            whom, seconds = waited_for(self.view, time.time())
+            if pause > 1 and (whom != told or time.monotonic() - told_at > _TELL_AGAIN):
+                told, told_at = whom, time.monotonic()
+                self._log(
+                    f"run {self._run_id} is in {self.view.phase}: waiting for {whom}, {seconds:.0f} s more at most"
+                )
             time.sleep(pause)
             self.look()
 

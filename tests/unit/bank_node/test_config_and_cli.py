@@ -88,6 +88,20 @@ def test_a_wrong_config_names_file_and_key(bank: Path, changes: dict[str, object
     assert text in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("changes", "meant"),
+    [
+        ({"retention_day": 40}, "retention_days"),
+        ({"minimum_rooster": 4}, "minimum_roster"),
+        ({"shards": {"workers": 1, "worker": 2}}, "workers"),
+        ({"events": {"engine": "spark", "table": "t", "conection": "c"}}, "connection"),
+    ],
+)
+def test_an_unknown_key_is_told_with_the_one_that_was_meant(bank: Path, changes: dict[str, object], meant: str) -> None:
+    with pytest.raises(ConfigError, match=f"did you mean {meant}\\?"):
+        load_config(_edit(bank, **changes))
+
+
 def test_a_key_open_to_others_is_refused(bank: Path) -> None:
     key = load_config(bank).aggregator.key
     key.chmod(0o644)

@@ -15,7 +15,7 @@ from bank_node.boosting import (
     global_bins,
     grid_counts,
 )
-from bank_node.boosting.binning import BINNING_TOTALS, bin_rows_naive, quantile_cuts
+from bank_node.boosting.binning import BINNING_TOTALS, bin_counts, bin_rows_naive, quantile_cuts
 from tests.unit.bank_node.boosting.lockstep import run_banks
 from tests.unit.bank_node.boosting.samples import alone, grids, make_rows
 
@@ -126,3 +126,15 @@ def test_grid_counts_are_those_of_the_binning_step() -> None:
 
     global_bins(x, y, grids(6), 16, watched)
     assert np.array_equal(np.concatenate(grid_counts(x, grids(6))), seen[0][BINNING_TOTALS:])
+
+
+def test_a_bad_value_is_told_by_its_feature_s_name() -> None:
+    columns = np.zeros((3, 2), dtype=np.float32)
+    columns[1, 1] = np.inf
+    grids = [np.array([0.0, 1.0])] * 2
+    with pytest.raises(RowError, match="feature amount has 1 values that are infinite"):
+        bin_counts(columns, [0, 1, 0], grids, feature_names=["hour", "amount"])
+    with pytest.raises(RowError, match="feature amount has 1 values"):
+        grid_counts(columns, grids, ["hour", "amount"])
+    with pytest.raises(RowError, match="feature column 1 has 1 values"):
+        grid_counts(columns, grids)
