@@ -61,10 +61,14 @@ def open_run(
     ],
     bank: Annotated[list[str] | None, typer.Option(help="An invited bank's id; repeat it.")] = None,
     contract_fingerprint: Annotated[str | None, typer.Option(help="From `bank-node contract`.")] = None,
-    params: Annotated[Path | None, typer.Option(help="Training parameters, YAML, XGBoost's names.")] = None,
-    rounds: Annotated[
-        int | None, typer.Option(help="Trees, in place of the parameters' n_estimators (100 where they have none).")
+    params: Annotated[
+        Path | None,
+        typer.Option(
+            help="Training parameters, YAML, XGBoost's names and, for what it leaves out, XGBoost's defaults. Without "
+            "it, and without `params` in the section: those that suit rare frauds, see docs/boosting.md."
+        ),
     ] = None,
+    rounds: Annotated[int | None, typer.Option(help="Trees, in place of the parameters' n_estimators.")] = None,
     train_until: Annotated[
         str | None, typer.Option(help="ISO date: train on rows before it, evaluate after it plus the label delay.")
     ] = None,

@@ -18,8 +18,9 @@ from protocol.halving import check_rungs, total_trees
 from protocol.limits import MAX_DETAIL_CHARS, MAX_ROUNDS
 from protocol.messages import RunSettings
 from protocol.parameters import MAX_TREES, BoostingParameters
+from protocol.starting_parameters import starting_parameters
 
-__all__ = ["MAX_RUNGS", "MAX_SETS", "RunPlan", "RunRequest", "TuningPlan", "announced_plan"]
+__all__ = ["MAX_RUNGS", "MAX_SETS", "RunPlan", "RunRequest", "TuningPlan", "announced_plan", "starting_for"]
 
 
 _NUMBER = re.compile(r"\s*[-+]?[0-9.]+\s*\Z")
@@ -222,6 +223,11 @@ class RunPlan(BaseModel):
 class RunRequest(RunPlan):
     """What an operator writes to open a run: the plan, whom it invites, and how long it waits for them."""
 
+    params: dict[str, Any] = Field(
+        default_factory=starting_parameters,
+        description="training parameters by XGBoost's names; none given: those that suit rare frauds "
+        "(docs/boosting.md), with early stopping where there is a validate_from",
+    )
     title: str = Field("consortium run", max_length=MAX_DETAIL_CHARS, description="what lists call the run")
     roster: tuple[str, ...] = Field(min_length=1, description="ids of the banks that are invited")
     contract_fingerprint: str = Field(
@@ -255,6 +261,7 @@ class RunRequest(RunPlan):
             if not isinstance(document, Mapping):
                 raise PlanError("the run's plan: must be a mapping of keys to values")
             merged |= document
+        merged.setdefault("params", starting_for(merged))
         try:
             request = cls.model_validate(merged)
         except ValidationError as error:
@@ -285,6 +292,13 @@ class RunRequest(RunPlan):
             )
         except ProtocolViolation as error:
             raise PlanError(f"the run's plan: {error}") from error
+
+
+def starting_for(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters of a request that gives none, by what else it asks for."""
+    return starting_parameters(
+        validated=asked.get("validate_from") is not None, searched=asked.get("tuning") is not None
+    )
 
 
 def announced_plan(settings: RunSettings) -> RunPlan:

@@ -69,7 +69,11 @@ def train(
         Path | None, typer.Option(help="A model.json of an earlier run: n_estimators trees are added to its own.")
     ] = None,
     params: Annotated[
-        Path | None, typer.Option(help="YAML: XGBoost's parameter names, n_estimators and max_bin.")
+        Path | None,
+        typer.Option(
+            help="YAML: XGBoost's parameter names, n_estimators and max_bin; what it leaves out is XGBoost's default. "
+            "Without it: what suits rare frauds, see docs/boosting.md."
+        ),
     ] = None,
     plain: Annotated[bool, typer.Option("--plain", help="Sum in memory, without encryption; nothing is sent.")] = False,
     in_process: Annotated[
@@ -86,7 +90,8 @@ def train(
     from simulator.harness.tables import read_table
     from simulator.harness.training import check_data, load_params, load_warm, train_consortium
 
-    chosen, warm = load_warm(load_params(params), warm_start)
+    validated = validate_from is not None or validation_share is not None
+    chosen, warm = load_warm(load_params(params, validated=validated), warm_start)
     mode = "plain" if plain else "threads" if in_process else "processes"
     cut = read_table(
         table,
@@ -128,7 +133,7 @@ def tune(
         Path | None,
         typer.Option(
             help="YAML: `params` that all sets share, `sets` (a list of what they differ in) and `rungs` (numbers of "
-            "trees). Default: 12 sets of max_depth, eta and min_child_weight; rungs 10, 30, 90."
+            "trees). Default: 12 sets of max_depth, eta and where training starts; rungs 10, 30, 90."
         ),
     ] = None,
     time_column: Annotated[

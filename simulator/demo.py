@@ -33,6 +33,7 @@ from features import labelled_split, load_contract
 from protocol.errors import ConfigError, LocalError
 from protocol.messages import RunView
 from protocol.private_files import write_secret
+from protocol.starting_parameters import starting_parameters
 from simulator.airflow.rest import AirflowRest
 from simulator.airflow.stack import AirflowStack, stop_stack
 from simulator.datasets import contract_for, thins_out
@@ -232,7 +233,7 @@ def _configure(
         "title": "demo",
         "roster": banks,
         "contract_fingerprint": contract.fingerprint,
-        "params": {"n_estimators": trees, "max_depth": 6, "eta": 0.15, "max_bin": 64, "min_child_weight": 2.0},
+        "params": starting_parameters() | {"n_estimators": trees},
         "train_until": until.isoformat(),
         "data_until": last.date().isoformat(),
         "alert_budget": contract.alert_budget,

@@ -7,7 +7,7 @@ from typing import Any
 from protocol.documents import read_mapping
 from protocol.errors import ConfigError, ParameterError
 from protocol.parameters import BoostingParameters
-from protocol.run_plan import RunRequest
+from protocol.run_plan import RunRequest, starting_for
 
 __all__ = ["run_request"]
 
@@ -28,7 +28,7 @@ def run_request(
             section's.
         params: a YAML file of training parameters, in place of the section's ``params``.
         tune: a YAML file with ``sets`` and ``rungs``, in place of the section's ``tuning``.
-        rounds: trees, in place of the parameters' ``n_estimators``.
+        rounds: trees, in place of the parameters' ``n_estimators``; the other parameters stay.
 
     Raises:
         ConfigError: a file can't be read, or options contradict each other.
@@ -43,7 +43,7 @@ def run_request(
     if rounds is not None:
         if asked.get("tuning") is not None:
             raise ConfigError("--rounds does not go with a search, whose last rung says how many trees the model has")
-        own = asked.get("params", {})
+        own = asked.get("params", starting_for(asked))
         if isinstance(own, Mapping):
             asked["params"] = BoostingParameters.canonical(own) | {"n_estimators": rounds}
     return RunRequest.of(asked)

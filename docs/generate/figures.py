@@ -115,6 +115,13 @@ FIGURES: tuple[Figure, ...] = (
         command="python -m simulator.experiments.shared_benefit --out .bench/shared_benefit.json ...",
     ),
     Figure(
+        page="docs/boosting.md",
+        name="starting parameters",
+        file="defaults.json",
+        show=results.defaults,
+        command="python -m simulator.experiments.defaults --data ../shared/data --out .bench/defaults.json",
+    ),
+    Figure(
         page=_BENCH, name="peers", file="peers/peers.json", show=results.peers, command="make bench-peers", size=_PEERS
     ),
 )

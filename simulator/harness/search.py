@@ -4,7 +4,6 @@ Metrics are integers' sums and the same to the last bit with encryption, so choo
 """
 
 import hashlib
-import itertools
 import json
 import shutil
 from collections.abc import Callable
@@ -18,19 +17,14 @@ from bank_node.boosting import BoostingParameters
 from protocol.documents import read_mapping
 from protocol.errors import ConfigError, CrossbankError
 from protocol.run_plan import TuningPlan
+from protocol.starting_parameters import STARTING_RUNGS, STARTING_SETS, starting_parameters
 from simulator.harness.tables import SimulatedTable
 from simulator.harness.training import federate
 
 __all__ = ["DEFAULT_SEARCH", "load_search", "search"]
 
-#: What is tried where no file says: trees' depth, step and smallest leaf.
-DEFAULT_SEARCH = TuningPlan(
-    sets=tuple(
-        {"max_depth": depth, "eta": eta, "min_child_weight": weight}
-        for depth, eta, weight in itertools.product((3, 5, 7), (0.1, 0.3), (1.0, 10.0))
-    ),
-    rungs=(10, 30, 90),
-)
+#: What is tried where no file says.
+DEFAULT_SEARCH = TuningPlan(sets=tuple(dict(each) for each in STARTING_SETS), rungs=STARTING_RUNGS)
 
 
 def load_search(path: Path | None) -> tuple[BoostingParameters, TuningPlan]:
@@ -40,9 +34,11 @@ def load_search(path: Path | None) -> tuple[BoostingParameters, TuningPlan]:
         ConfigError: unreadable, or an unknown or wrong key; names the file.
     """
     if path is None:
-        return BoostingParameters(), DEFAULT_SEARCH
+        return BoostingParameters.from_mapping(starting_parameters(searched=True)), DEFAULT_SEARCH
     document = read_mapping(path, "search")
-    common = document.pop("params", None) or {}
+    common = document.pop("params", None)
+    if common is None:
+        common = starting_parameters(searched=True)
     if not isinstance(common, dict):
         raise ConfigError(f"search {path}: params must be a mapping")
     try:

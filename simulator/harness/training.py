@@ -32,6 +32,7 @@ from protocol.messages import RunSettings, RunView
 from protocol.process import prepared_process
 from protocol.run_plan import RunPlan, TuningPlan
 from protocol.run_state import Phase
+from protocol.starting_parameters import starting_parameters
 from simulator.harness.processes import (
     AggregatorProcess,
     bank_files,
@@ -57,14 +58,18 @@ __all__ = [
 Progress = Callable[[RunView], None]
 
 
-def load_params(path: Path | None) -> BoostingParameters:
+def load_params(path: Path | None, *, validated: bool = False) -> BoostingParameters:
     """Read a YAML file of training parameters by XGBoost's names (plus ``n_estimators`` and ``max_bin``).
+
+    Args:
+        path: the file; without one, what suits rare frauds: `protocol.starting_parameters`.
+        validated: there will be validation rows.
 
     Raises:
         ConfigError: unreadable, or an unknown or wrong parameter; names file and key.
     """
     if path is None:
-        return BoostingParameters.from_mapping({})
+        return BoostingParameters.from_mapping(starting_parameters(validated=validated))
     document = read_mapping(path, "parameters")
     try:
         return BoostingParameters.from_mapping(document)

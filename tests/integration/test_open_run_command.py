@@ -190,4 +190,4 @@ def test_the_help_tells_the_schema_s_defaults() -> None:
     assert "the contract's" in helps["alert_budget"]
     for name in ("enrol_seconds", "step_seconds", "pause_seconds", "minimum_roster"):
         assert f"(default {RunRequest.model_fields[name].default})" in helps[name]
-    assert f"({BoostingParameters().n_estimators} where they have none)" in helps["rounds"]
+    assert BoostingParameters().base_score is None and "XGBoost's defaults" in helps["params"]
