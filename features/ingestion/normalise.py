@@ -6,7 +6,7 @@ CSV line cut short, bytes of another encoding) are counted with the reason ``unr
 """
 
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
@@ -15,14 +15,16 @@ from typing import TYPE_CHECKING
 from features.contract.mapping import ColumnMapping, LabelMapping, Mapping
 from features.contract.row_rules import UNREADABLE_NUMBER, Fault, label_rules, row_rules
 from features.contract.schema import ColumnSpec, DataContract
-from features.contract.standards import CATEGORY_RANGES, COUNTRY_OF
 from features.errors import ColumnTypeError, MissingColumnError
 from features.identifiers import KINDS, SHARED, IdentifierKey, hash_column
+from features.ingestion.origins import cell, coded, cut_ids, origin, two_columns
 from features.ingestion.parsing import literal, read_number, read_text, read_time
 from features.ingestion.rates import converted
-from features.sources.files import csv_header, parquet_header, reading
+from features.sources.files import csv_header, kind_of, parquet_header, reading
 from features.sources.iso20022 import ISO20022_COLUMNS
-from features.sources.readers import RawTable, read_csv, read_iso20022, read_parquet
+from features.sources.other_tables import jsonl_rows, xlsx_rows
+from features.sources.plain_csv import plain_csv
+from features.sources.readers import RawTable, read_csv, read_iso20022, read_parquet, read_text_rows
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -157,24 +159,55 @@ def _told(judged: "ir.Table", faults: Sequence[Fault]) -> "ir.Table":
 def raw_rows(connection: "Backend", file: Path, contract: DataContract, mapping: Mapping) -> RawTable:
     """The columns that the mapping reads."""
     columns = mapping.source_columns
-    if file.suffix.lower() == ".parquet":
-        _check_columns(file, [name for name, _ in parquet_header(file)], contract, mapping)
+    needed = _needed(contract, mapping)
+    kind = kind_of(file)
+    if kind == "parquet":
+        _check_columns(file, [name for name, _ in parquet_header(file)], needed)
         return read_parquet(connection, file, columns)
-    if file.suffix.lower() == ".xml":
-        _check_columns(file, ISO20022_COLUMNS, contract, mapping)
+    if kind == "xml":
+        _check_columns(file, ISO20022_COLUMNS, needed)
         return read_iso20022(connection, file, columns, mapping.own_agents)
+    if kind in ("jsonl", "xlsx"):
+        rows = jsonl_rows(file, columns) if kind == "jsonl" else xlsx_rows(file, columns, mapping.csv.skip)
+        if rows.good:
+            _check_columns(file, rows.names, needed)
+        return read_text_rows(connection, rows)
     form = mapping.csv
-    header = csv_header(file, form.delimiter, form.quote, form.encoding)
-    _check_columns(file, [name for name, _ in header], contract, mapping)
-    return read_csv(connection, file, columns, form)
+    if ".tsv" in file.suffixes and form.delimiter == ",":
+        form = form.model_copy(update={"delimiter": "\t"})
+    with plain_csv(file, form, needed) as (plain, form, _):
+        header = [name for name, _ in csv_header(plain, form.delimiter, form.quote, form.encoding, file)]
+        _check_columns(file, header, needed)
+        return read_csv(connection, plain, columns, form, file)
 
 
-def _check_columns(file: Path, header: Iterable[str], contract: DataContract, mapping: Mapping) -> None:
+def _needed(contract: DataContract, mapping: Mapping) -> set[str]:
+    """The bank's columns that a file must have."""
     optional = {column.name for column in contract.columns if not column.required}
     may_miss = {each for name in optional & mapping.columns.keys() for each in mapping.columns[name].columns}
-    missing = sorted(set(mapping.source_columns) - may_miss - set(header))
-    if missing:
-        raise MissingColumnError(f"{file} has no column {', '.join(missing)}.", column=missing[0])
+    return set(mapping.source_columns) - may_miss
+
+
+def _check_columns(file: Path, header: Iterable[str], needed: Collection[str]) -> None:
+    names = list(header)
+    missing = sorted(set(needed) - set(names))
+    if not missing:
+        return
+    hints = []
+    for name in missing:
+        several = [each for each in names if each.partition("#")[0] == name]
+        near = [each for each in names if each.casefold().strip() == name.casefold().strip()]
+        if several:
+            hints.append(f"{' and '.join(several)} have that name: write which")
+        elif near:
+            hints.append(f"did you mean {near[0]}?")
+    if len(names) == 1 and not hints:
+        parted = [mark for mark in (";", "\t", "|", ",") if mark in names[0]]
+        if parted:
+            shown = "tab" if parted[0] == "\t" else parted[0]
+            hints.append(f"its header is one text with {shown} in it: write csv: {{delimiter: '{shown}'}}")
+    told = f" ({'; '.join(hints)})" if hints else ""
+    raise MissingColumnError(f"{file} has no column {', '.join(missing)}{told}.", column=missing[0])
 
 
 def _mapped(
@@ -190,7 +223,7 @@ def _mapped(
         if entry is None or entry.absent or any(name not in raw.columns for name in entry.columns):
             values[column.name] = ibis.null(TYPES[column.type])
             continue
-        found, problems = _read(raw, column, entry)
+        found, problems = _read(raw, column, entry, (*mapping.nulls, *entry.nulls))
         values[column.name] = found
         faults += problems
     if mapping.currency is not None:
@@ -199,50 +232,24 @@ def _mapped(
     return values, faults
 
 
-def _code_text(value: "ir.Value") -> "ir.Value":
-    """A code as text; in a column of floats, as pandas writes whole numbers with gaps, without a decimal point."""
-    if value.type().is_floating():
-        whole = value.try_cast("int64")
-        return (whole.cast("float64") == value).ifelse(whole.cast("string"), value.cast("string"))
-    return value.cast("string").strip()
-
-
-def _read(raw: "ir.Table", column: ColumnSpec, entry: ColumnMapping) -> "tuple[ir.Value, list[Fault]]":
+def _read(
+    raw: "ir.Table", column: ColumnSpec, entry: ColumnMapping, nulls: Sequence[str] = ()
+) -> "tuple[ir.Value, list[Fault]]":
     import ibis
 
     name, target = column.name, TYPES[column.type]
     if entry.constant is not None:
         return ibis.literal(entry.constant).cast(target), []
+    if entry.debit is not None:
+        return two_columns(raw, name, entry, nulls)
     if entry.sign_of is not None:
-        number, unread = read_number(raw[entry.sign_of], name, entry)
+        number, unread = read_number(cell(raw, entry.sign_of, nulls), name, entry)
         back = "in" if entry.negative == "out" else "out"
         return (number < 0).ifelse(entry.negative, back), [Fault(name, UNREADABLE_NUMBER, unread)]
-    if len(entry.columns) > 1:
-        parts = [raw[each].cast("string") for each in entry.columns]
-        value: ir.Value = reduce(lambda left, right: left + entry.joiner + right, parts)
-    else:
-        value = raw[entry.columns[0]]
-    faults = []
-    if entry.standard == "iso3166":
-        text = _code_text(value).upper()
-        found = text.cases(*COUNTRY_OF.items(), else_=ibis.null("string"))
-        faults.append(Fault(name, "no country code of ISO 3166", text.notnull() & (text != "") & found.isnull()))
-        value = found
-    if entry.standard == "iso18245":
-        text = _code_text(value)
-        code = text.re_search(r"^\d{3,4}$").ifelse(text, ibis.null("string")).cast("int64")
-        faults.append(Fault(name, "no merchant category code", text.notnull() & (text != "") & code.isnull()))
-        ranges = [(code.between(low, high), category) for (low, high), category in CATEGORY_RANGES]
-        value = code.isnull().ifelse(ibis.null("string"), ibis.cases(*ranges, else_="other"))
-    if entry.codes is not None:
-        text = value.cast("string").strip()
-        known = list(entry.codes)
-        if entry.other is None:
-            unknown = text.notnull() & text.notin(known)
-            faults.append(Fault(name, "a code that the mapping doesn't know", unknown))
-        result = [(code, None if to is None or to == "" else str(to)) for code, to in entry.codes.items()]
-        cases = [(code, ibis.null("string") if to is None else ibis.literal(to)) for code, to in result]
-        value = text.cases(*cases, else_=ibis.literal(entry.other) if entry.other else ibis.null("string"))
+    value = origin(raw, entry, nulls)
+    faults = cut_ids(value, name)
+    value, problems = coded(value, name, entry)
+    faults += problems
     if column.type == "number":
         value, unread = read_number(value, name, entry)
         faults.append(Fault(name, UNREADABLE_NUMBER, unread))

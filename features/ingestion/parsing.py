@@ -4,6 +4,7 @@ Nothing is guessed: what can't be read for certain is null, and the fault says s
 """
 
 import re
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from features.contract.mapping import ColumnMapping
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     import ibis.expr.types as ir
 
 __all__ = ["literal", "read_number", "read_text", "read_time"]
+
+_HOUR = 3_600_000_000
+"""Microseconds."""
 
 _LAST_MICROSECOND = 253_402_300_800_000_000
 """The year 10000; times as numbers are below it, and above minus it."""
@@ -44,10 +48,18 @@ def read_number(value: "ir.Value", name: str, entry: ColumnMapping) -> "tuple[ir
     # Groups of three and nothing else: 1.23 where the point groups thousands is a mistake, not 123.
     point, group = re.escape(entry.decimal), re.escape(entry.thousands)
     whole = rf"(\d+|\d{{1,3}}({group}\d{{3}})+)" if entry.thousands else r"\d+"
-    good = text.re_search(rf"^[+-]?({whole}({point}\d*)?|{point}\d+)([eE][+-]?\d{{1,3}})?$")
+    digits_of = rf"({whole}({point}\d*)?|{point}\d+)"
+    if entry.symbols:
+        sign = "|".join(re.escape(symbol) for symbol in entry.symbols)
+        text = text.re_replace(rf"^([+(-]?)\s*({sign})\s*|\s*({sign})([)-]?)$", r"\1\4")
+    good = text.re_search(rf"^[+-]?{digits_of}([eE][+-]?\d{{1,3}})?$")
+    # An accountant's brackets and a minus behind mean below zero. Only texts that are no plain number are looked at.
+    behind = text.re_search(rf"^(\({digits_of}\)|{digits_of}-)$")
     digits = text.replace(entry.thousands, "") if entry.thousands else text
     digits = digits.replace(",", ".") if entry.decimal == "," else digits
-    number = good.ifelse(digits, ibis.null("string")).try_cast("float64") * entry.scale
+    turned = literal("-", "string") + digits.re_replace(r"[()-]", "")
+    plain = good.ifelse(digits, behind.ifelse(turned, ibis.null("string")))
+    number = plain.try_cast("float64") * entry.scale
     return number, text.notnull() & (text != "") & number.isnull()
 
 
@@ -56,11 +68,20 @@ def read_time(value: "ir.Value", name: str, entry: ColumnMapping) -> "tuple[ir.V
     import ibis
 
     if entry.unit is not None:
-        factor = {"s": 1_000_000, "ms": 1_000, "us": 1}[entry.unit]
-        number = value.try_cast("float64") * factor
+        factor = {"s": 1_000_000, "ms": 1_000, "us": 1, "h": _HOUR, "d": 24 * _HOUR, "excel": 24 * _HOUR}[entry.unit]
+        start = date(1899, 12, 30) if entry.unit == "excel" else entry.origin
+        begin = 0 if start is None else (start - date(1970, 1, 1)).days * 24 * _HOUR
+        plain = value.replace(",", ".") if value.type().is_string() and entry.decimal == "," else value
+        number = plain.try_cast("float64") * factor + begin
         number = (number.abs() < _LAST_MICROSECOND).ifelse(number, ibis.null("float64"))
         moment = _make_timestamp(number.round().cast("int64"))
-        return moment, [Fault(name, UNREADABLE_TIME, value.notnull() & (value.cast("string") != "") & moment.isnull())]
+        unread = Fault(name, UNREADABLE_TIME, value.notnull() & (value.cast("string") != "") & moment.isnull())
+        if start is None:
+            return moment, [unread]
+        # A day number has no exact seconds: a millisecond is what it tells.
+        moment = _make_timestamp(((number / 1_000).round() * 1_000).round().cast("int64"))
+        moment, faults = _zoned(moment, name, entry)
+        return moment, [unread, *faults]
     if value.type().is_timestamp() or value.type().is_date():
         zoned = value.type().is_timestamp() and value.type().timezone is not None
         inside = value.year().between(1, 9999)

@@ -138,7 +138,7 @@ def values_set_aside(
     entry = form.columns.get(group.column.removeprefix("labels."))
     names = [*(entry.columns if entry else ())]
     if group.column == "amount" and form.currency is not None and "currency" in group.reason:
-        names = [form.currency.source]
+        names = [form.currency.source] if form.currency.source else []
     if not names or not group.first:
         return (), []
     file = source / group.source.removeprefix(PREFIX) if source.is_dir() else source

@@ -32,7 +32,7 @@ def converted(
     """The amount in the contract's currency, by the rate of the payment's day."""
     import ibis
 
-    code = raw[currency.source].cast("string").strip().upper()
+    code = _codes(raw, currency)
     rates = _rates(currency.rates, currency.stale_days) if currency.rates else {}
     foreign = sorted({other for _, other in rates})
     day = values["event_time"].strftime("%Y-%m-%d")
@@ -59,6 +59,18 @@ def converted(
         Fault("amount", "a currency without a rate", code.notnull() & code.notin([contract.currency, *foreign])),
         Fault("amount", "no rate for the day", code.notnull() & values["event_time"].notnull() & rate.isnull()),
     ]
+
+
+def _codes(raw: "ir.Table", currency: CurrencyMapping) -> "ir.Value":
+    """The ISO 4217 code of each row's amount."""
+    import ibis
+
+    if currency.source is None:
+        return ibis.literal(currency.constant)
+    text = raw[currency.source].cast("string").strip()
+    if currency.codes:
+        text = text.cases(*currency.codes.items(), else_=text)
+    return text.upper()
 
 
 def _rates(path: Path, stale_days: int) -> dict[tuple[str, str], float]:

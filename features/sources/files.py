@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from features.errors import ColumnTypeError, EmptyTableError, SourceError
+from features.sources.headers import usable_names
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -29,6 +30,7 @@ __all__ = [
     "discard",
     "engine",
     "find_source",
+    "kind_of",
     "parquet_header",
     "reading",
     "source_files",
@@ -39,6 +41,9 @@ _Header = tuple[tuple[str, str], ...]
 
 MEMORY_LIMIT = "1GB"
 """Above this DuckDB spills to a temporary folder. With more it takes more and is hardly faster."""
+
+ENDINGS = (".parquet", ".csv", ".csv.gz", ".tsv", ".tsv.gz", ".jsonl", ".ndjson", ".jsonl.gz", ".xlsx", ".xml")
+"""Of the files that can be a source."""
 
 MAX_HEADER_BYTES = 1_000_000
 """A CSV header line longer than this is not one."""
@@ -121,8 +126,8 @@ def find_source(path: Path | str) -> Source:
     """
     path = Path(path)
     found = source_files(path)
-    if found[0].suffix.lower() == ".xml":
-        raise SourceError(f"{path} holds XML: extract it into a store, with a mapping.")
+    if kind_of(found[0]) not in ("parquet", "csv") or found[0].suffix.lower() not in (".parquet", ".csv"):
+        raise SourceError(f"{path} is neither Parquet nor plain CSV: extract it into a store, with a mapping.")
     kind: Literal["parquet", "csv"] = "parquet" if found[0].suffix.lower() == ".parquet" else "csv"
     groups: dict[_Header, list[Path]] = {}
     for file in found:
@@ -148,10 +153,10 @@ def source_files(path: Path | str) -> list[Path]:
     elif path.is_file():
         found = [path]
         if not _is_data(Path(path.name)):
-            raise SourceError(f"File {path} must end in .parquet, .csv or .xml.")
+            raise SourceError(f"File {path} must end in one of {', '.join(sorted(ENDINGS))}.")
     else:
         raise SourceError(f"There is no file or folder {path}.")
-    kinds = {file.suffix.lower() for file in found}
+    kinds = {kind_of(file) for file in found}
     if len(kinds) > 1:
         raise SourceError(f"Folder {path} has both {' and '.join(sorted(kinds))} files; keep one kind.")
     return found
@@ -204,10 +209,16 @@ def reading(path: Path) -> Iterator[None]:
         raise SourceError(f"{path} can't be read to its end: it is truncated or damaged{where}.") from None
 
 
+def kind_of(file: Path) -> str:
+    """What is in a file by its name: csv (also compressed, or with tabs), parquet, xml, jsonl or xlsx."""
+    name = file.name.lower().removesuffix(".gz")
+    return {"tsv": "csv", "ndjson": "jsonl"}.get(ending := name.rpartition(".")[2], ending)
+
+
 def _is_data(relative: Path) -> bool:
     """Data files by name; names that start with a dot or an underscore are other tools' markers."""
     hidden = any(part.startswith((".", "_")) for part in relative.parts)
-    return not hidden and relative.suffix.lower() in {".parquet", ".csv", ".xml"}
+    return not hidden and relative.name.lower().endswith(ENDINGS)
 
 
 def parquet_header(file: Path) -> _Header:
@@ -221,27 +232,45 @@ def parquet_header(file: Path) -> _Header:
     return tuple((field.name, str(field.type)) for field in schema)
 
 
-def csv_header(file: Path, delimiter: str = ",", quote: str = '"', encoding: str = "utf-8") -> _Header:
+def _encoding_hint(line: bytes, encoding: str) -> str:
+    """What to write where the bytes look like another encoding."""
+    from charset_normalizer import from_bytes
+
+    if line.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return "; it looks like UTF-16: write csv: {encoding: utf-16}" if encoding != "utf-16" else ""
+    best = None if encoding != "utf-8" or b"\0" in line else from_bytes(line, cp_isolation=["cp1252"]).best()
+    return "" if best is None else "; it looks like windows-1252: write csv: {encoding: windows-1252}"
+
+
+def csv_header(
+    file: Path, delimiter: str = ",", quote: str = '"', encoding: str = "utf-8", shown: Path | None = None
+) -> _Header:
     """The names in the first line of a CSV file, each with the type "text".
+
+    Args:
+        shown: the file that messages name, where ``file`` is a copy of it.
 
     Raises:
         SourceError: it can't be read or is no such line; a file without a byte is an `EmptyTableError`.
     """
+    told = shown or file
     try:
         with file.open("rb") as stream:
             line = stream.readline(MAX_HEADER_BYTES + 1)
             if encoding == "utf-16":
                 line += stream.read(1)
         if len(line) > MAX_HEADER_BYTES:
-            raise SourceError(f"File {file} is not CSV: its first line is longer than {MAX_HEADER_BYTES} bytes.")
-        text = line.decode("utf-8-sig" if encoding == "utf-8" else encoding)
+            raise SourceError(f"File {told} is not CSV: its first line is longer than {MAX_HEADER_BYTES} bytes.")
+        codec = {"utf-8": "utf-8-sig", "windows-1252": "cp1252"}.get(encoding, encoding)
+        text = line.decode(codec)
         names = next(csv.reader([text], strict=True, delimiter=delimiter, quotechar=quote), [])
     except OSError as error:
         raise SourceError(f"File {file} can't be read: {error.strerror or 'unreadable'}.") from error
     except (UnicodeDecodeError, csv.Error):
-        raise SourceError(f"File {file} is not CSV in UTF-8: its header line can't be read.") from None
+        hint = _encoding_hint(line, encoding)
+        raise SourceError(
+            f"File {told} is not CSV in {encoding.upper()}: its header line can't be read{hint}."
+        ) from None
     if not names:
-        raise EmptyTableError(f"File {file} is empty: it has no header line.")
-    if len(set(names)) != len(names):
-        raise SourceError(f"File {file} has two columns of the same name.")
-    return tuple((name, "text") for name in names)
+        raise EmptyTableError(f"File {told} is empty: it has no header line.")
+    return tuple((name, "text") for name in usable_names(names))

@@ -16,12 +16,13 @@ from features.contract.mapping import CsvFormat
 from features.errors import SourceError
 from features.sources.files import csv_header, parquet_header
 from features.sources.iso20022 import ISO20022_COLUMNS, transfers
+from features.sources.other_tables import TextRows
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
     from ibis.backends.duckdb import Backend
 
-__all__ = ["RawTable", "read_csv", "read_iso20022", "read_parquet"]
+__all__ = ["RawTable", "read_csv", "read_iso20022", "read_parquet", "read_text_rows"]
 
 MAX_LINE_BYTES = 2_000_000
 """A CSV line above this is skipped and counted: a payment has a few hundred bytes."""
@@ -56,9 +57,16 @@ def read_parquet(connection: "Backend", file: Path, columns: tuple[str, ...]) ->
     return RawTable(table=connection.table(name), rows=_count(connection, name))
 
 
-def read_csv(connection: "Backend", file: Path, columns: tuple[str, ...], form: CsvFormat) -> RawTable:
-    """Lines with too few or too many fields, in another encoding or too long are counted and left out."""
-    header = [name for name, _ in csv_header(file, form.delimiter, form.quote, form.encoding)]
+def read_csv(
+    connection: "Backend", file: Path, columns: tuple[str, ...], form: CsvFormat, shown: Path | None = None
+) -> RawTable:
+    """Lines with too few or too many fields, in another encoding or too long are counted and left out.
+
+    Args:
+        file: plain CSV with the header on its first line, see `features.sources.plain_csv`.
+        shown: the file that messages name, where ``file`` is a copy of it.
+    """
+    header = [name for name, _ in csv_header(file, form.delimiter, form.quote, form.encoding, shown)]
     types = ", ".join(f"{_literal(column)}: 'VARCHAR'" for column in header)
     rejects = f"rejects_{uuid.uuid4().hex}"
     scan = (
@@ -69,16 +77,58 @@ def read_csv(connection: "Backend", file: Path, columns: tuple[str, ...], form: 
     settings = [str(file), form.delimiter, form.quote, form.quote, form.encoding]
     name = _select(connection, [column for column in columns if column in header], scan, settings)
     bad = int(connection.con.execute(f"SELECT count(DISTINCT line) FROM {rejects}").fetchall()[0][0])
-    for table in (rejects, f"{rejects}_scan"):
-        connection.con.execute(f"DROP TABLE {table}")
+    _drop(connection, rejects)
     lines = _data_lines(file, form.encoding) - 1
     swallowed = lines - _count(connection, name) - bad
+    if swallowed > 0:
+        # Only then a text may have line ends in it: the file is read once more, with all columns.
+        inside = _lines_inside(connection, scan, settings, header, form)
+        _drop(connection, rejects)
+        lines, swallowed = lines - inside, swallowed - inside
     if swallowed < 0:
-        raise SourceError(f"File {file} has line ends of several kinds: its rows can't be told apart.")
+        raise SourceError(f"File {shown or file} has line ends of several kinds: its rows can't be told apart.")
     reasons = {"unreadable line": bad, "line within a quoted text, or too long": swallowed}
     return RawTable(
         table=connection.table(name), rows=lines, unreadable={each: count for each, count in reasons.items() if count}
     )
+
+
+def _lines_inside(connection: "Backend", scan: str, settings: list[str], header: list[str], form: CsvFormat) -> int:
+    """Lines of the file that are within quoted texts of rows that could be read, such as notes of several lines.
+
+    A line with as many delimiters as a row has is none of them: there an open quote took a row in.
+    """
+    delimiter, most = _literal(form.delimiter), len(header) - 1
+    counts = []
+    for column in header:
+        # The first part stands on the row's own line; empty lines are no lines of the count.
+        parts = f"string_split(replace({_identifier(column)}, chr(13), ''), chr(10))"
+        counts.append(
+            f"CASE WHEN contains({_identifier(column)}, chr(10)) THEN len(list_filter({parts}[2:-2], "
+            f"lambda part: part <> '' AND length(part) - length(replace(part, {delimiter}, '')) < {most})) "
+            f"+ (length({parts}[-1]) - length(replace({parts}[-1], {delimiter}, '')) < {most})::INT ELSE 0 END"
+        )
+    total = " + ".join(f"coalesce({each}, 0)" for each in counts)
+    return int(connection.con.execute(f"SELECT coalesce(sum({total}), 0) FROM {scan}", settings).fetchall()[0][0])
+
+
+def _drop(connection: "Backend", rejects: str) -> None:
+    for table in (rejects, f"{rejects}_scan"):
+        connection.con.execute(f"DROP TABLE {table}")
+
+
+def read_text_rows(connection: "Backend", rows: TextRows) -> RawTable:
+    """Rows of line-JSON or a spreadsheet; columns that were never seen are left out."""
+    import pyarrow
+
+    kept = {name: pyarrow.array(found, pyarrow.string()) for name, found in rows.columns.items() if name in rows.names}
+    batch = f"batch_{uuid.uuid4().hex}"
+    table = pyarrow.table({**kept, "row_": pyarrow.array(range(1, rows.good + 1), pyarrow.int64())})
+    connection.con.register(batch, table)
+    name = f"raw_{uuid.uuid4().hex}"
+    connection.con.execute(f"CREATE TEMP TABLE {name} AS SELECT * FROM {batch}")
+    connection.con.unregister(batch)
+    return RawTable(table=connection.table(name), rows=rows.rows, unreadable=dict(rows.unreadable))
 
 
 def read_iso20022(connection: "Backend", file: Path, columns: tuple[str, ...], own_agents: tuple[str, ...]) -> RawTable:

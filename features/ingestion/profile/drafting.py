@@ -160,6 +160,8 @@ def _settings(
             )
         if codes - MINOR_UNITS.keys():
             notes.ask("currency", "some texts are no currencies of ISO 4217")
+    else:
+        settings["currency"] = {"constant": contract.currency}
     if (version := guesses.get("version")) is not None:
         settings["version_column"] = version.column
         notes.told["version_column"] = f"{version.confidence}: {version.reason}"

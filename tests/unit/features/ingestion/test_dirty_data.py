@@ -142,13 +142,13 @@ CSV_CASES = [
         refused="",
         kept=-1,
     ),
-    Case("a quoted line end", text(line(0), line(1, payment_id='"p\n1"'), line(2)), 2, row("payment_id", "a control character") | row("", SWALLOWED)),
+    Case("a quoted line end", text(line(0), line(1, payment_id='"p\n1"'), line(2)), 2, row("payment_id", "a control character")),
     Case("a line of five megabytes", text(line(0), "x" * 5_000_000, line(2)), 2, UNREADABLE),
     Case("a cell of three megabytes", with_one(payment_id="y" * 3_000_000), 2, UNREADABLE),
     # Header.
     Case("semicolons unannounced", text(line(0)).replace(b",", b";"), refused="has no column"),
     Case("semicolons announced", text(line(0), line(1)).replace(b",", b";"), 2, mapping=mapped(csv={"delimiter": ";"})),
-    Case("two columns of one name", text(line(0)).replace(b"counterparty_bank", b"account_id"), refused="two columns of the same name"),
+    Case("two columns of one name", text(line(0)).replace(b"counterparty_bank", b"account_id"), refused="has no column account_id, counterparty_bank (account_id#1 and account_id#2 have that name"),
     Case("a column renamed", text(line(0)).replace(b"amount", b"Amount"), refused="has no column amount"),
     Case("columns in another order", "\n".join(",".join(reversed(each.split(","))) for each in (HEADER, line(0), line(1))).encode(), 2),
     Case("a column too many", (HEADER + ",name\n" + line(0) + "," + SECRET + "\n").encode(), 1),
@@ -162,7 +162,7 @@ CSV_CASES = [
     Case("an amount of 400 digits", with_one(amount="9" * 400), 2, row("amount", "a number that is not above 0 and at most 1e+10")),
     Case("a hexadecimal amount", with_one(amount="0x1F"), 2, row("amount", NO_NUMBER)),
     Case("a currency sign", with_one(amount="$12.50"), 2, row("amount", NO_NUMBER)),
-    Case("an accountant's brackets", with_one(amount="(12.50)"), 2, row("amount", NO_NUMBER)),
+    Case("an accountant's brackets", with_one(amount="(12.50)"), 2, row("amount", "a number that is not above 0 and at most 1e+10")),
     Case("Arabic digits", with_one(amount="١٢"), 2, row("amount", NO_NUMBER)),
     Case("a decimal comma unannounced", with_one(amount='"12,50"'), 2, row("amount", NO_NUMBER)),
     Case("decimal commas", text(line(0, amount='"1.234,50"'), line(1, amount='"7,5"')), 2, mapping=mapped(amount=COMMA)),
@@ -457,7 +457,8 @@ def test_no_damage_to_a_csv_file_loses_a_line(tmp_path: Path, data: st.DataObjec
     else:
         assert done.rows == done.stored + done.repeated + sum(done.quarantined.values())
         filled = [each for each in bytes(content).split(b"\n")[1:] if each.strip(b"\r")]
-        assert done.rows == len(filled)
+        # A quoted text of several lines is one row.
+        assert done.rows == len(filled) if b'"' not in content else done.rows <= len(filled)
 
 
 def test_a_customer_s_initiation_is_outgoing(tmp_path: Path) -> None:
