@@ -45,6 +45,12 @@ _ADVICE: tuple[tuple[str, str], ...] = (
     ("a label's time without a label", "read a label for these rows, or no `label_time`"),
     ("no label although", "read a label for these rows, or no `label_time`"),
     ("a label before its payment", "are both times in one `zone`? A label can't be known before its payment"),
+    ("both a debit and a credit", "a row fills both columns: is one of them a balance or a fee?"),
+    (
+        "an id in scientific notation",
+        "a spreadsheet cut its digits off: export the column as text, from the system itself",
+    ),
+    ("line too long", "a line of more than 2 MB is no payment: mend the export"),
     ("unreadable line", "a line has too few or too many fields, or is in another encoding: see `csv` in the mapping"),
     ("line within a quoted text", "a quotation mark is open, or a text has line ends: see `quote` in `csv`"),
 )
@@ -67,6 +73,6 @@ def advice(column: str, reason: str, entry: ColumnMapping | None = None) -> str:
         found = "empty here, or `codes` turns the text into none"
     place = re.sub(r"^labels\.?", "", column)
     section = "labels" if column.startswith("labels") else "columns"
-    if "currency" in reason or "rate for the day" in reason:
+    if found and ("currency" in reason or "rate for the day" in reason):
         return f"currency: {found}"
     return f"{section}.{place}: {found}" if place and found else found

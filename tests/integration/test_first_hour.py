@@ -90,6 +90,7 @@ def hour(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., First
     return lambda currency: FirstHour(tmp_path, currency)
 
 
+RATES = {"EUR": 1.0, "CHF": 1.02, "CNY": 0.14}
 CONFIRMED = {"confirmed: false": "confirmed: true"}
 
 
@@ -158,3 +159,52 @@ def test_the_generators_payments(hour: Callable[..., FirstHour], tmp_path: Path)
     result = first.through(CONFIRMED)
     assert result["payments"]["read"] == result["payments"]["kept"] and first.edits == 1
     assert result["frauds"] > 0
+
+
+def test_paysims_columns(hour: Callable[..., FirstHour]) -> None:
+    first = hour("USD")
+    exports.written(exports.paysim, Path("payments/paysim.csv"))
+    result = first.through(CONFIRMED | {"origin: '?'": "origin: 2024-01-01"})
+    rows = rows_of(exports.paysim)
+    pairs = zip(exports.columns_of(rows, "isFraud"), exports.columns_of(rows, "type"), strict=True)
+    check(first, result, frauds=sum(one == "1" and kind != "CASH_IN" for one, kind in pairs))
+    assert first.edits == 2 and first.asked
+
+
+def test_sparkovs_columns(hour: Callable[..., FirstHour]) -> None:
+    first = hour("USD")
+    exports.written(exports.sparkov, Path("payments/fraudTrain.csv"))
+    result = first.through(CONFIRMED)
+    check(first, result, frauds=sum(exports.fraud(row) for row in range(exports.ROWS)))
+    assert first.edits == 1
+
+
+def test_ibms_columns(hour: Callable[..., FirstHour]) -> None:
+    first = hour("USD")
+    exports.written(exports.ibm_aml, Path("payments/HI-Small_Trans.csv"))
+    days = sorted({text[:10].replace("/", "-") for text in exports.columns_of(rows_of(exports.ibm_aml), "Timestamp")})
+    lines = [f"{day},{currency},{rate}" for day in days for currency, rate in RATES.items()]
+    Path("rates.csv").write_text("\n".join(["day,currency,rate", *lines]) + "\n")
+    result = first.through(CONFIRMED | {"  from: Payment Currency": "  from: Payment Currency\n  rates: rates.csv"})
+    check(first, result, frauds=sum(exports.fraud(row) for row in range(exports.ROWS)))
+    columns = yaml.safe_load(Path("mapping.yaml").read_text())["columns"]
+    assert [columns[name]["from"] for name in ("account_id", "counterparty_id")] == ["Account#1", "Account#2"]
+    assert first.edits == 2
+
+
+def test_debit_and_credit_in_two_columns(hour: Callable[..., FirstHour]) -> None:
+    def two(rng: random.Random) -> list[list[str]]:
+        head, *rows = exports.american(rng)
+        place = head.index("Amount")
+        made = [[*head[:place], "Debit", "Credit", *head[place + 1 :]]]
+        for row in rows:
+            out = row[place].startswith("-")
+            amount = f"${row[place].lstrip('-')}"
+            made.append([*row[:place], amount if out else "", "" if out else amount, *row[place + 1 :]])
+        return made
+
+    first = hour("USD")
+    exports.written(two, Path("payments/export.csv"))
+    result = first.through(CONFIRMED)
+    check(first, result)
+    assert first.edits == 1

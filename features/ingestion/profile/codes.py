@@ -2,9 +2,10 @@
 
 from collections.abc import Collection, Mapping
 
+from features.contract.standards import MINOR_UNITS
 from features.ingestion.profile.words import folded, word_list
 
-__all__ = ["DIRECTIONS", "VERDICTS", "channel_of", "is_incoming", "pair_of"]
+__all__ = ["DIRECTIONS", "VERDICTS", "channel_of", "currency_of", "is_incoming", "pair_of"]
 
 Pair = Mapping[str, str | int]
 
@@ -55,3 +56,12 @@ def is_incoming(text: str) -> bool:
     """Whether a kind of payment is money that comes in."""
     words = f" {_plain(text)} "
     return any(f" {word} " in words or (len(word) > 6 and word in words) for word in _IN_WORDS)
+
+
+_CURRENCIES = {_plain(str(word)).lower(): code for code, words in word_list("currencies").items() for word in words}
+
+
+def currency_of(text: str) -> str | None:
+    """The ISO 4217 code that a word or a sign stands for, or the text itself if it is one."""
+    code = text.strip().upper()
+    return code if code in MINOR_UNITS else _CURRENCIES.get(_plain(text).lower())

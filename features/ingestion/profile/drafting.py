@@ -12,10 +12,15 @@ from typing import Any
 
 from features.contract.mapping import UNDECIDED, CsvFormat
 from features.contract.schema import DataContract
-from features.contract.standards import MINOR_UNITS
-from features.ingestion.profile.entries import Notes, entry_of, meant_codes
+from features.ingestion.profile.currencies import currency_setting
+from features.ingestion.profile.entries import Notes, entry_of
 from features.ingestion.profile.facts import ColumnFacts, column_facts
-from features.ingestion.profile.fallbacks import counted_from_a_start, day_and_clock, without_a_column
+from features.ingestion.profile.fallbacks import (
+    counted_from_a_start,
+    day_and_clock,
+    two_amounts,
+    without_a_column,
+)
 from features.ingestion.profile.guessing import Guess, guessed
 from features.ingestion.profile.sample import Sample, first_rows
 from features.ingestion.profile.writing import draft_text
@@ -103,8 +108,9 @@ def _payments(
             entries[name] = entry_of(name, by_name[guess.column], contract, notes)
     day_and_clock(entries, guesses, columns, notes)
     counted_from_a_start(entries, by_name, notes)
+    two_amounts(entries, guesses, columns, notes)
     without_a_column(entries, guesses, columns, contract, notes, labels_beside=labels_beside)
-    settings = _settings(sample.form, guesses, by_name, contract, notes)
+    settings = _settings(sample.form, guesses, entries["amount"], by_name, contract, notes)
     _label_questions(entries, guesses, by_name, contract, notes)
     used: dict[str, tuple[str, ...]] = {}
     for name, entry in [*entries.items(), ("currency", settings.get("currency", {}))]:
@@ -121,6 +127,8 @@ def _facts(sample: Sample) -> tuple[ColumnFacts, ...]:
 
 
 def _columns_of(entry: Mapping[str, Any]) -> Sequence[str]:
+    if "debit" in entry:
+        return (entry["debit"], entry["credit"])
     found = entry.get("from", entry.get("sign_of", ()))
     return () if found == UNDECIDED else (found,) if isinstance(found, str) else tuple(found)
 
@@ -141,6 +149,7 @@ def _listed(names: Sequence[str]) -> str:
 def _settings(
     form: CsvFormat | None,
     guesses: dict[str, Guess],
+    amounts: Mapping[str, Any],
     by_name: Mapping[str, ColumnFacts],
     contract: DataContract,
     notes: Notes,
@@ -150,18 +159,8 @@ def _settings(
         settings["csv"] = form.model_dump(exclude_defaults=True)
     if (currency := guesses.get("currency")) is not None:
         _told(notes, "currency", currency)
-        settings["currency"] = {"from": currency.column}
-        codes = {text.upper() for text in meant_codes(by_name[currency.column])}
-        if codes - {contract.currency}:
-            notes.ask(
-                "currency",
-                f"other currencies than the contract's {contract.currency} need rates: add `rates: rates.csv`, "
-                f"lines of day,currency,rate, where rate is how many {contract.currency} one of it is worth",
-            )
-        if codes - MINOR_UNITS.keys():
-            notes.ask("currency", "some texts are no currencies of ISO 4217")
-    else:
-        settings["currency"] = {"constant": contract.currency}
+    amount = next((by_name[name] for name in _columns_of(amounts) if name in by_name), None)
+    settings["currency"] = currency_setting(currency, amount, by_name, contract, notes)
     if (version := guesses.get("version")) is not None:
         settings["version_column"] = version.column
         notes.told["version_column"] = f"{version.confidence}: {version.reason}"

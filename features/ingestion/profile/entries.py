@@ -42,6 +42,11 @@ def entry_of(
         name: under which name to ask, where it is another than the contract's.
     """
     entry: dict[str, Any] = {"from": facts.name}
+    if facts.null_words and thing not in ("direction", "counterparty_country"):
+        entry["nulls"] = sorted(facts.null_words)
+        if not contract.column(thing).nullable and thing != "category":
+            gaps = _share(sum(facts.null_words.values()), facts.rows)
+            notes.ask(name or thing, f"{gaps} of the rows have a word for no value and would be quarantined")
     if facts.present:
         entry |= dict(_READERS[thing](facts, name or thing, contract, notes))
     elif not contract.column(thing).nullable:
@@ -115,11 +120,16 @@ def _day_first(form: str | None) -> str:
     return "day first" if (form or "").startswith("%d") else "month first"
 
 
-def written_numbers(form: NumberForm) -> dict[str, str]:
+def written_numbers(form: NumberForm) -> dict[str, Any]:
     """The keys that say how numbers are written, where they are not written as usual."""
-    return ({"decimal": form.decimal} if form.decimal != "." else {}) | (
-        {"thousands": form.thousands} if form.thousands else {}
-    )
+    keys: dict[str, Any] = {}
+    if form.decimal != ".":
+        keys["decimal"] = form.decimal
+    if form.thousands:
+        keys["thousands"] = form.thousands
+    if form.signs:
+        keys["symbols"] = list(form.signs)
+    return keys
 
 
 def _amount(facts: ColumnFacts, name: str, contract: DataContract, notes: Notes) -> Entry:
@@ -161,20 +171,32 @@ def _codes(
         allowed = [str(code) for code in contract.codes(thing)] or ["0", "1"]
         if set(found) <= {*allowed, *(("0.0", "1.0") if thing == "is_fraud" else ())}:
             if thing == "category":
-                _missing(facts, name, thing, contract, notes)
+                yield from _category_gap(facts, name, contract, notes)
             return
         if thing == "category" and facts.looks("mcc"):
             yield "standard", "iso18245"
-            _missing(facts, name, thing, contract, notes)
+            yield from _category_gap(facts, name, contract, notes)
             return
         if thing == "category":
-            _missing(facts, name, thing, contract, notes)
+            yield from _category_gap(facts, name, contract, notes)
         codes = meanings(found, contract, notes, name)
         yield "codes", {text: UNDECIDED if code is None else code for text, code in codes.items()}
         if None in codes.values():
             notes.ask(name, f"put one of {', '.join(allowed)} for each ?")
 
     return read
+
+
+def _category_gap(facts: ColumnFacts, name: str, contract: DataContract, notes: Notes) -> Entry:
+    """Transfers have no merchant: what has no category is one, or falls under other."""
+    gaps = facts.missing + sum(facts.null_words.values())
+    allowed = contract.codes("category")
+    default = next((code for code in ("transfer", "other") if code in allowed), None)
+    if gaps and default is not None:
+        yield "default", default
+        notes.ask(name, f"{_share(gaps, facts.rows)} of the rows have none: taken as {default}")
+    elif gaps:
+        _missing(facts, name, "category", contract, notes)
 
 
 def _directions(found: list[str], contract: DataContract, notes: Notes, name: str) -> dict[str, str | int | None]:

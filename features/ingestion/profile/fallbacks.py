@@ -12,9 +12,9 @@ from features.contract.schema import DataContract
 from features.ingestion.profile.codes import is_incoming
 from features.ingestion.profile.entries import Notes, meant_codes, written_numbers
 from features.ingestion.profile.facts import ColumnFacts
-from features.ingestion.profile.guessing import Guess, guessed
+from features.ingestion.profile.guessing import Guess, guessed, is_day_number
 
-__all__ = ["counted_from_a_start", "day_and_clock", "without_a_column"]
+__all__ = ["counted_from_a_start", "day_and_clock", "two_amounts", "without_a_column"]
 
 
 def day_and_clock(
@@ -46,12 +46,42 @@ def counted_from_a_start(entries: dict[str, Any], by_name: Mapping[str, ColumnFa
     facts = by_name.get(entry.get("from")) if isinstance(entry.get("from"), str) else None
     if facts is None or facts.time is not None or facts.number is None:
         return
+    if is_day_number(facts):
+        entries["event_time"] = {"from": facts.name, "unit": "excel"}
+        notes.asked["event_time"] = [
+            "day numbers of a spreadsheet: taken as UTC; set `zone`, such as Europe/Zurich, if it is local time"
+        ]
+        return
     unit = "d" if "day" in facts.name.lower() else "h"
     entries["event_time"] = {"from": facts.name, "unit": unit, "origin": UNDECIDED}
     notes.asked["event_time"] = [
         f"counted from a start, {facts.number.lowest:g} to {facts.number.highest:g}: put the first day for the ?, such "
         f"as 2024-01-01; taken as {'days, `unit: h` if they are hours' if unit == 'd' else 'hours, `unit: d` if days'}"
     ]
+
+
+def two_amounts(
+    entries: dict[str, Any], guesses: Mapping[str, Guess], columns: Sequence[ColumnFacts], notes: Notes
+) -> None:
+    """Debit and credit in two columns, of which each row fills one."""
+    if "amount" in entries:
+        return
+    used = {guess.column for guess in guesses.values()}
+    halves = guessed([facts for facts in columns if facts.name not in used], ["debit", "credit"])
+    if len(halves) < 2:
+        return
+    by_name = {facts.name: facts for facts in columns}
+    debit, credit = halves["debit"].column, halves["credit"].column
+    both = {"debit": debit, "credit": credit}
+    form = by_name[debit].number or by_name[credit].number
+    signs = {sign for name in both.values() if (number := by_name[name].number) for sign in number.signs}
+    keys = (written_numbers(form) if form else {}) | ({"symbols": sorted(signs)} if signs else {})
+    entries["amount"] = both | keys
+    notes.told["amount"] = f"{halves['debit'].confidence}: of each row one of two columns is filled"
+    if "direction" not in entries:
+        entries["direction"] = both | keys
+        notes.told["direction"] = f"{halves['debit'].confidence}: {debit} goes out, {credit} comes in"
+        notes.ask("direction", f"is {debit} what the customer pays?")
 
 
 def without_a_column(
@@ -139,6 +169,8 @@ def _is_label(entries: Mapping[str, Any], name: str) -> bool:
 
 
 def _from(entry: Mapping[str, Any]) -> Sequence[str]:
+    if "debit" in entry:
+        return (entry["debit"], entry["credit"])
     found = entry.get("from", ())
     return (found,) if isinstance(found, str) else tuple(found)
 

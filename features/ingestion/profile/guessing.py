@@ -11,7 +11,7 @@ from features.ingestion.profile.codes import DIRECTIONS, VERDICTS, channel_of, p
 from features.ingestion.profile.facts import ColumnFacts
 from features.ingestion.profile.words import THINGS, best_fits, folded, says
 
-__all__ = ["Guess", "Guesses", "guessed"]
+__all__ = ["Guess", "Guesses", "guessed", "is_day_number"]
 
 ACCEPTED = 0.45
 """A fit below this is none."""
@@ -85,18 +85,20 @@ def guessed(columns: Sequence[ColumnFacts], things: Sequence[str]) -> Guesses:
 
 def _fits(facts: ColumnFacts, columns: Sequence[ColumnFacts], things: Sequence[str]) -> list[_Fit]:
     named = best_fits(facts.name)
-    found = []
+    judged = {}
     for thing in things:
-        by_name = named.get(thing)
         factor, alone, why = _by_values(thing, facts, columns)
         if folded(facts.name) == folded(thing):
             # The contract's own name: it is this column, whatever is wrong with its values.
             factor = max(factor, 0.6)
-        score = by_name.score * factor if by_name else 0.0
-        if by_name and score >= alone:
-            reason = f"{by_name.reason}{'; ' * bool(why)}{why}"
-        else:
-            score, reason = alone, why
+        judged[thing] = (named[thing].score * factor if thing in named else 0.0, alone, why)
+    # What a name says for sure is not told otherwise by values.
+    said = max((by_name for by_name, *_ in judged.values()), default=0.0) >= _LIKELY
+    found = []
+    for thing, (by_name, alone, why) in judged.items():
+        score, reason = 0.0 if said else alone, why
+        if by_name >= score and thing in named:
+            score, reason = by_name, f"{named[thing].reason}{'; ' * bool(why)}{why}"
         found.append(_Fit(thing=thing, facts=facts, score=min(score, 0.99), reason=reason))
     return found
 
@@ -115,6 +117,12 @@ def _is_time(facts: ColumnFacts) -> bool:
 
 def _is_number(facts: ColumnFacts) -> bool:
     return facts.number is not None and facts.number.share >= 0.5
+
+
+def is_day_number(facts: ColumnFacts) -> bool:
+    """Whether its numbers are days as spreadsheets count them, from 1990 to 2100."""
+    form = facts.number
+    return form is not None and form.share >= 0.9 and form.lowest >= 32_874 and form.highest <= 73_051
 
 
 def _decimal(facts: ColumnFacts) -> bool:
@@ -138,6 +146,8 @@ def _payment_id(facts: ColumnFacts, columns: Sequence[ColumnFacts]) -> tuple[flo
 
 def _time(facts: ColumnFacts, columns: Sequence[ColumnFacts]) -> tuple[float, float, str]:
     if not _is_time(facts) or facts.time is None:
+        if is_day_number(facts):
+            return 0.85, 0.0, "day numbers of a spreadsheet"
         steps = _is_number(facts) and folded(facts.name) in (["step"], ["hour"], ["hours"], ["day"], ["time"])
         return (0.75 if steps else 0.0), 0.0, "numbers that grow from a start" if steps else ""
     others = [other for other in columns if other is not facts and _is_time(other) and not other.missing]

@@ -1,6 +1,12 @@
 """The first rows of a bank's payments or labels, from a file, a folder of files, or a table. Keeps nothing on disk."""
 
+import gzip
+import re
+import zlib
+from collections import Counter
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, Any
@@ -8,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 from features.contract.mapping import CsvFormat
 from features.errors import EmptyTableError, SourceError
 from features.sources.engines import BankTable, open_table
-from features.sources.files import csv_header, engine, parquet_header, reading, source_files
+from features.sources.files import csv_header, engine, kind_of, parquet_header, reading, source_files
+from features.sources.other_tables import TextRows, jsonl_rows, xlsx_rows
+from features.sources.plain_csv import MAX_LINES_BEFORE
 from features.sources.readers import read_csv
 
 if TYPE_CHECKING:
@@ -73,12 +81,14 @@ def first_rows(source: Path | str | BankTable, *, form: CsvFormat | None = None,
 
 
 def _of_file(file: Path, files: int, form: CsvFormat | None, most: int) -> Sample:
-    ending = file.suffix.lower()
-    if ending == ".xml":
+    kind = kind_of(file)
+    if kind in ("jsonl", "xlsx"):
+        return _text_rows(file, files, kind, most)
+    if kind == "xml":
         import pyarrow
 
         return Sample(where=file.name, rows=pyarrow.table({}), files=files, messages=True, unreadable={})
-    if ending == ".parquet":
+    if kind == "parquet":
         parquet_header(file)
         with engine() as connection, reading(file):
             found = connection.con.sql(
@@ -90,35 +100,109 @@ def _of_file(file: Path, files: int, form: CsvFormat | None, most: int) -> Sampl
 
 
 def _csv_rows(file: Path, files: int, form: CsvFormat | None, most: int) -> Sample:
-    """The first rows as text, and how the file is written."""
-    try:
-        with file.open("rb") as stream:
-            head = stream.read(SAMPLE_BYTES)
-    except OSError as error:
-        raise SourceError(f"File {file} can't be read: {error.strerror or 'unreadable'}.") from error
-    cut = len(head) == SAMPLE_BYTES
-    form = form or _form_of(head)
-    line_end = "\n".encode("utf-16-le") if form.encoding == "utf-16" else b"\n"
-    if cut:
-        head = head[: head.rfind(line_end) + len(line_end)]
-    names = tuple(name for name, _ in csv_header(file, form.delimiter, form.quote, form.encoding))
+    """The first rows as text, and how the file is written; a copy of the head in UTF-8 is what is read."""
+    head, whole = _head(file)
+    given = form
+    form = form or form_of(head, file.name)
+    codec = {"windows-1252": "cp1252", "utf-8": "utf-8-sig"}.get(form.encoding, form.encoding)
+    lines = head.decode(codec, "replace").splitlines(keepends=True)
+    if not whole:
+        del lines[-1:]
+    lines = lines[_before_header(lines, form) if form.skip is None else form.skip :]
+    plain = form.model_copy(update={"encoding": "utf-8", "skip": 0})
     with NamedTemporaryFile(suffix=".csv") as copy, engine() as connection:
-        copy.write(head)
+        copy.write("".join(lines).encode())
         copy.flush()
         with reading(file):
-            raw = read_csv(connection, Path(copy.name), names, form)
+            names = tuple(name for name, _ in csv_header(Path(copy.name), form.delimiter, form.quote, "utf-8", file))
+            _check_header(file, names)
+            raw = read_csv(connection, Path(copy.name), names, plain, file)
             table = connection.to_pyarrow(raw.table.order_by("row_").drop("row_").limit(most))
-    more = cut or raw.rows - sum(raw.unreadable.values()) > most
-    return Sample(where=file.name, rows=table, form=form, more=more, files=files, unreadable=dict(raw.unreadable))
+    more = not whole or raw.rows - sum(raw.unreadable.values()) > most
+    return Sample(
+        where=file.name, rows=table, form=given or form, more=more, files=files, unreadable=dict(raw.unreadable)
+    )
 
 
-def _form_of(head: bytes) -> CsvFormat:
-    encoding = "utf-16" if head.startswith(b"\xff\xfe") else "utf-8"
-    if encoding == "utf-8":
-        try:
-            head.decode("utf-8")
-        except UnicodeDecodeError as error:
-            # Cut within a character at the very end is no sign of another encoding.
-            encoding = "utf-8" if error.start > len(head) - 4 else "latin-1"
-    first = head.decode(encoding, "replace").partition("\n")[0]
-    return CsvFormat.model_validate({"delimiter": max(",;\t|", key=first.count), "encoding": encoding})
+def _check_header(file: Path, names: tuple[str, ...]) -> None:
+    """A draft names columns: a line of data taken for the header would put data into it.
+
+    Raises:
+        SourceError: the line has numbers or times among its names.
+    """
+    data = [name for name in names if any(c.isdigit() for c in name) and not any(c.isalpha() for c in name)]
+    if len(data) >= max(2, 0.3 * len(names)):
+        raise SourceError(
+            f"File {file}: the line taken for its header has numbers or times in {len(data)} of {len(names)} cells: it "
+            "looks like data. A CSV file needs one line with the columns' names."
+        )
+
+
+def _head(file: Path) -> tuple[bytes, bool]:
+    """The first bytes, decompressed, and whether they are all."""
+    try:
+        with gzip.open(file) if file.name.lower().endswith(".gz") else file.open("rb") as stream:
+            head = stream.read(SAMPLE_BYTES)
+            return head, not stream.read(1)
+    except (OSError, EOFError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or "it is truncated or damaged"
+        raise SourceError(f"File {file} can't be read: {reason}.") from error
+
+
+def form_of(head: bytes, name: str) -> CsvFormat:
+    """How a CSV file is written, by its first bytes: encoding, delimiter, quotation marks."""
+    encoding = _encoding_of(head)
+    codec = {"windows-1252": "cp1252", "utf-8": "utf-8-sig"}.get(encoding, encoding)
+    lines = [line for line in head[:200_000].decode(codec, "replace").splitlines()[:60] if line.strip()]
+    told = re.fullmatch(r'"?sep=(.)"?', lines[0].strip()) if lines else None
+    if told is not None and told.group(1) in ",;\t|":
+        delimiter = told.group(1)
+    else:
+        # The one that most lines have equally often, and often: lines before the header have few.
+        delimiter = max(",;\t|", key=lambda each: _steadiness(lines, each))
+    return CsvFormat.model_validate({"delimiter": delimiter, "encoding": encoding})
+
+
+def _steadiness(lines: list[str], delimiter: str) -> tuple[int, int]:
+    counts = Counter(line.count(delimiter) for line in lines if delimiter in line)
+    if not counts:
+        return (0, 0)
+    count, times = counts.most_common(1)[0]
+    return (times * count, count)
+
+
+def _encoding_of(head: bytes) -> str:
+    if head.startswith(b"\xff\xfe"):
+        return "utf-16"
+    try:
+        head.decode("utf-8")
+        return "utf-8"
+    except UnicodeDecodeError as error:
+        # Cut within a character at the very end is no sign of another encoding.
+        if error.start > len(head) - 4:
+            return "utf-8"
+    # Where they differ Latin-1 has control characters, which no export holds, and windows-1252 the euro and dashes.
+    return "windows-1252" if any(0x80 <= byte < 0xA0 for byte in head) else "latin-1"
+
+
+def _before_header(lines: list[str], form: CsvFormat) -> int:
+    """Lines that stand before the header: a title, a period, ``sep=;``. The header has as many cells as most lines."""
+    cells = [line.count(form.delimiter) for line in lines[:MAX_LINES_BEFORE]]
+    usual = Counter(count for count in cells if count).most_common(1)
+    if not usual:
+        return 0
+    return next((number for number, count in enumerate(cells) if count >= usual[0][0]), 0)
+
+
+def _text_rows(file: Path, files: int, kind: str, most: int) -> Sample:
+    """Line-JSON and spreadsheets: once for the names, once for the values."""
+    import pyarrow
+
+    read: Callable[[Collection[str]], TextRows] = (
+        partial(jsonl_rows, file) if kind == "jsonl" else lambda wanted: xlsx_rows(file, wanted, None)
+    )
+    found = read(tuple(read(()).names))
+    rows = pyarrow.table(
+        {name: pyarrow.array(values[:most], pyarrow.string()) for name, values in found.columns.items()}
+    )
+    return Sample(where=file.name, rows=rows, more=found.good > most, files=files, unreadable=dict(found.unreadable))

@@ -77,7 +77,8 @@ THINGS = tuple(_PHRASES)
 
 def best_fits(name: str) -> dict[str, NameFit]:
     """What a header may say, with the best fit of each thing; nothing where nothing fits."""
-    words = folded(name)
+    # Of columns of one name the reader makes NAME#1 and NAME#2.
+    words = folded(re.sub(r"#\d+$", "", name))
     found: dict[str, NameFit] = {}
     for thing in THINGS:
         fit = max(_fits(thing, words), key=lambda each: each.score, default=None)
@@ -111,7 +112,13 @@ def _holds(words: list[str], phrase: tuple[str, ...]) -> bool:
 
 def _weakened(thing: str, words: list[str]) -> float:
     stems, left = _AGAINST.get(thing, ([], 1.0))
-    return left if any(word.startswith(stem) for word in words for stem in stems) else 1.0
+    # German compounds hold a word in their middle: Zahlungsempfänger.
+    hit = any(word == stem if len(stem) <= 2 else _begins_or_holds(word, stem) for word in words for stem in stems)
+    return left if hit else 1.0
+
+
+def _begins_or_holds(word: str, stem: str) -> bool:
+    return word.startswith(stem) or (len(stem) >= 5 and stem in word)
 
 
 def says(name: str, *stems: str) -> bool:

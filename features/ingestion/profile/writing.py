@@ -43,9 +43,6 @@ def draft_text(
         f"contract: {contract.name}",
         *_block(settings, "", notes, ""),
     ]  # fmt: skip
-    if "currency" not in settings and not sample.messages:
-        asked = notes.asked.get("currency", [])
-        lines += [line for question in asked for line in _comment(f"CHECK: {question}", "")]
     lines += ["columns:", *_block(entries, "  ", notes, "")]
     if labels is not None:
         lines += [

@@ -1,5 +1,6 @@
 """Drafts of one table in many types and forms: each, confirmed as it is, keeps every row."""
 
+import gzip
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
@@ -10,7 +11,7 @@ import yaml
 
 from features import load_contract
 from features.contract.mapping import Mapping
-from features.errors import EmptyTableError
+from features.errors import EmptyTableError, SourceError
 from features.ingestion.profile import draft_mapping, profile_page
 from features.ingestion.profile.trial import tried
 
@@ -98,3 +99,35 @@ def test_the_first_file_with_rows_is_looked_at(tmp_path: Path) -> None:
     table().to_csv(tmp_path / "b.csv", index=False)
     draft = draft_mapping(tmp_path, CONTRACT)
     assert draft.payments.sample.where == "b.csv" and "(the first of 2 files)" not in draft.text
+
+
+def lines_before(text: str, path: Path) -> None:
+    path.write_text(f"First Bank\nPeriod: 2024\n\n{text}", encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [
+        ("table.csv.gz", lambda t, path: path.write_bytes(gzip.compress(t.to_csv(index=False).encode()))),
+        ("table.tsv", lambda t, path: t.to_csv(path, index=False, sep="\t")),
+        ("table.csv", lambda t, path: path.write_text("sep=;\n" + t.to_csv(index=False, sep=";"))),
+        ("table.csv", lambda t, path: lines_before(t.to_csv(index=False, sep=";"), path)),
+        ("table.csv", lambda t, path: path.write_text(t.to_csv(index=False).replace("\n", ",\n"))),
+        ("table.csv", lambda t, path: t.to_csv(path)),
+        ("table.csv", lambda t, path: path.write_bytes(t.assign(N="Größe €").to_csv(index=False).encode("cp1252"))),
+        ("table.jsonl", lambda t, path: t.to_json(path, orient="records", lines=True, date_format="iso")),
+    ],
+    ids=["gzip", "tsv", "sep", "title", "delimiter at the end", "index", "windows-1252", "jsonl"],
+)
+def test_other_files(name: str, write: Callable[[pd.DataFrame, Path], object], tmp_path: Path) -> None:
+    path = tmp_path / name
+    write(table(), path)
+    assert kept(path, tmp_path) == ROWS
+
+
+def test_a_file_without_a_header_is_refused_and_its_first_line_not_shown(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    table().to_csv(path, index=False, header=False)
+    with pytest.raises(SourceError, match="looks like data") as caught:
+        draft_mapping(path, CONTRACT)
+    assert "100000" not in str(caught.value)

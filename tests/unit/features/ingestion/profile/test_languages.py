@@ -199,3 +199,17 @@ def test_words_of_codes() -> None:
         None,
     ]
     assert is_incoming("CASH_IN") and is_incoming("Zahlungseingang") and not is_incoming("CASH_OUT")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Gegenkonto", "IBAN Gegenkonto", "Kontonummer des Zahlungsempfängers", "Konto des Begünstigten", "Empfänger-IBAN",
+        "IBAN Zahlungsbeteiligter", "Compte bénéficiaire", "IBAN du créancier", "Cuenta del beneficiario", "Cuenta destino",
+        "beneficiary_account", "to_account", "dest_acct", "nameDest", "CreditorAccount", "Counterparty IBAN", "Tegenrekening IBAN",
+    ],
+)  # fmt: skip
+def test_a_name_of_the_other_account_never_says_the_own(name: str) -> None:
+    fits = best_fits(name)
+    own, theirs = (fits[thing].score if thing in fits else 0.0 for thing in ("account_id", "counterparty_id"))
+    assert theirs > own and own < 0.45
