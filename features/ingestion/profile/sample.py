@@ -1,5 +1,6 @@
 """The first rows of a bank's payments or labels, from a file, a folder of files, or a table. Keeps nothing on disk."""
 
+import csv
 import gzip
 import re
 import zlib
@@ -131,7 +132,7 @@ def _check_header(file: Path, names: tuple[str, ...]) -> None:
         SourceError: the line has numbers or times among its names.
     """
     data = [name for name in names if any(c.isdigit() for c in name) and not any(c.isalpha() for c in name)]
-    if len(data) >= max(2, 0.3 * len(names)):
+    if len(data) >= 2:
         raise SourceError(
             f"File {file}: the line taken for its header has numbers or times in {len(data)} of {len(names)} cells: it "
             "looks like data. A CSV file needs one line with the columns' names."
@@ -187,11 +188,16 @@ def _encoding_of(head: bytes) -> str:
 
 def _before_header(lines: list[str], form: CsvFormat) -> int:
     """Lines that stand before the header: a title, a period, ``sep=;``. The header has as many cells as most lines."""
-    cells = [line.count(form.delimiter) for line in lines[:MAX_LINES_BEFORE]]
-    usual = Counter(count for count in cells if count).most_common(1)
-    if not usual:
+    cells = [_cells(line, form) for line in lines[:MAX_LINES_BEFORE]]
+    usual = Counter(count for count in cells if count > 1).most_common(1)
+    return next((number for number, count in enumerate(cells) if count == usual[0][0]), 0) if usual else 0
+
+
+def _cells(line: str, form: CsvFormat) -> int:
+    try:
+        return len(next(csv.reader([line.rstrip("\r\n")], delimiter=form.delimiter, quotechar=form.quote), []))
+    except csv.Error:
         return 0
-    return next((number for number, count in enumerate(cells) if count >= usual[0][0]), 0)
 
 
 def _text_rows(file: Path, files: int, kind: str, most: int) -> Sample:
