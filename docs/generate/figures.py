@@ -122,6 +122,13 @@ FIGURES: tuple[Figure, ...] = (
         command="python -m simulator.experiments.defaults --data ../shared/data --out .bench/defaults.json",
     ),
     Figure(
+        page=_BENCH,
+        name="soak",
+        file="soak.json",
+        show=results.soak,
+        command="python -m tests.simulation.soak --minutes 60 --runs 50",
+    ),
+    Figure(
         page=_BENCH, name="peers", file="peers/peers.json", show=results.peers, command="make bench-peers", size=_PEERS
     ),
 )

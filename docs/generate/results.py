@@ -17,6 +17,7 @@ __all__ = [
     "risk",
     "scaling",
     "shared_benefit",
+    "soak",
     "training",
     "training_large",
     "windows",
@@ -238,6 +239,33 @@ def defaults(result: Result) -> str:
         f"share of frauds. Judged on the days after the first 70 % and the label delay. Later frauds judged by (and "
         f"draws of accounts, over which figures are means): {sizes}.\n\n" + "\n".join(tables)
     )
+
+
+def soak(result: Result) -> str:
+    """How honest runs went beside a certificate that misbehaves, and what the node held."""
+    runs, calls = result["runs"], result["calls"]
+    memory = [one["held"]["memory"] / 1e6 for one in runs]
+    seconds = [one["seconds"] for one in runs]
+    half = max(1, len(runs) // 2)
+    rows = [
+        ("time", f"{result['seconds'] / 60:.0f} min"),
+        ("honest runs, lost", f"{len(runs)}, {result['lost']}"),
+        ("seconds a run: median, most", f"{median(seconds):.1f}, {max(seconds):.1f}"),
+        (
+            "node's memory: after the first run, most in the first half, after the last",
+            f"{memory[0]:.0f}, {max(memory[:half]):.0f}, {memory[-1]:.0f} MB",
+        ),
+        (
+            "node's threads, open files after the last run",
+            f"{runs[-1]['held']['threads']}, {runs[-1]['held']['files']}",
+        ),
+        ("certificates issued to the second party and revoked", f"{result['certificates']}"),
+    ]
+    for kind in ("garbage", "idle", "flood", "revoked"):
+        found = {name.split(": ")[1]: count for name, count in calls.items() if name.startswith(f"{kind}: ")}
+        told = ", ".join(f"{count:,} {name}" for name, count in sorted(found.items(), key=lambda each: -each[1]))
+        rows.append((f"its calls, {kind}", told))
+    return table(("", ""), rows)
 
 
 def peers(result: Result) -> str:

@@ -17,7 +17,8 @@ from bank_node.config import AggregatorAddress
 from bank_node.transport.client import BankClient
 from protocol import crossbank_pb2 as pb
 from protocol.channel import open_channel
-from protocol.limits import MAX_CALLS_PER_IDENTITY
+from protocol.limits import MAX_CALLS_PER_IDENTITY, MAX_DETAIL_CHARS, MAX_MESSAGE_BYTES
+from protocol.run_plan import RunPlan
 from simulator.harness.processes import AggregatorProcess, bank_files, make_certificates, operator_files
 from tests.conftest import BANKS, Node
 
@@ -138,3 +139,30 @@ def test_health_needs_a_certificate_that_counts_and_a_share_of_the_calls(node: N
         _eventually(lambda: sum(call.done() for call in calls) == 3, "calls beyond the cap go on")
         for call in calls:
             call.cancel()
+
+
+@pytest.mark.parametrize("size", [MAX_MESSAGE_BYTES + 1000, 32 * 1024 * 1024 - 1000])
+def test_a_message_beyond_the_cap_is_refused_unread(node: Node, size: int) -> None:
+    """The cap was 16 times what the limits say."""
+    node.open()
+    files = bank_files(node.certificates, BANKS[0])
+    credentials = grpc.ssl_channel_credentials(
+        files.ca.read_bytes(), files.key.read_bytes(), files.certificate.read_bytes()
+    )
+    options = [("grpc.max_send_message_length", -1)]
+    with grpc.secure_channel(node.address, credentials, options=options) as channel:
+        call = channel.unary_unary(SERVICE + "ListRuns")
+        with pytest.raises(grpc.RpcError, match="larger than max") as caught:
+            call(bytes(size), timeout=60)
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        call(b"", timeout=60)
+
+
+def test_a_list_of_runs_may_be_longer_than_a_message_that_the_node_takes(node: Node) -> None:
+    title = "x" * MAX_DETAIL_CHARS
+    plan = RunPlan(params={"n_estimators": 2}).to_json()
+    settings = node.settings(title=title, parameters_json=plan[:-1] + " " * 60_000 + plan[-1:])
+    with node.operator() as operator:
+        for _ in range(40):
+            operator.open_run(settings)
+        assert len(operator.list_runs()) == 40

@@ -90,3 +90,15 @@ def test_a_result_says_when_on_what_and_from_which_commit_it_is() -> None:
         assert head.stdout.startswith(found["commit"].rstrip("+"))
     else:
         assert found["commit"] == "unknown"
+
+
+def test_a_soak_tells_lost_runs_memory_and_what_calls_ended_with() -> None:
+    held = {"memory": 150_000_000, "threads": 21, "files": 24}
+    one = {"phase": "RELEASED", "seconds": 5.0, "held": held}
+    last = one | {"seconds": 9.0, "held": held | {"memory": 219_000_000, "threads": 82}}
+    calls = {"flood: OK": 2312, "flood: RESOURCE_EXHAUSTED": 8788, "idle: held": 24}
+    result = {"seconds": 1560.0, "runs": [one, one, last], "lost": 1, "certificates": 3, "calls": calls}
+    text = results.soak(result)
+    assert "| time | 26 min |" in text and "| honest runs, lost | 3, 1 |" in text
+    assert "| 150, 150, 219 MB |" in text and "| 82, 24 |" in text and "| 5.0, 9.0 |" in text
+    assert "| its calls, flood | 8,788 RESOURCE_EXHAUSTED, 2,312 OK |" in text
