@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from features.contract.schema import DataContract
 
-__all__ = ["CATALOGUE", "Definition"]
+__all__ = ["CATALOGUE", "OWN_RISK_SMOOTHING", "Definition"]
 
 _DAY_US = 86_400 * MICROSECONDS_PER_SECOND
 
@@ -132,14 +132,37 @@ _OUT_1D = Aggregate("account_out", "sum", "1d")
 _IN_1D = Aggregate("account_in", "sum", "1d")
 
 
+OWN_RISK_SMOOTHING = 20
+"""Payments added to the divisor of a bank's own risk: part of the feature's meaning, so no contract changes it."""
+
+
+def _period(span: str) -> str:
+    days = int(span[:-1])
+    return "day" if days == 1 else f"{days} days"
+
+
 def _frauds(owner: str, span: str, words: str) -> Definition:
     """Frauds known by the time of the row, by when they became known."""
     known = Aggregate(f"{owner}_fraud", "count", span)
     return Definition(
         f"{owner}_fraud_count_{span}",
-        f"Number of {words} that became known as fraud in the {int(span[:-1])} days before it.",
+        f"Number of {words} that became known as fraud in the {_period(span)} before it.",
         lambda events, contract: events[known.column],
         frozenset({known}),
+    )
+
+
+def _risk(span: str) -> Definition:
+    """Such frauds over such payments, both as this bank alone saw them: one division of two whole numbers."""
+    known, paid = Aggregate("counterparty_fraud", "count", span), Aggregate("counterparty_out", "count", span)
+    return Definition(
+        f"counterparty_risk_{span}",
+        "This bank's customers' payments to the counterparty that became known as fraud, over all such payments "
+        f"plus {OWN_RISK_SMOOTHING}, in the {_period(span)} before it.",
+        lambda events, contract: (
+            events[known.column].cast("float64") / (events[paid.column] + OWN_RISK_SMOOTHING).cast("float64")
+        ),
+        frozenset({known, paid}),
     )
 
 
@@ -175,7 +198,11 @@ _DEFINITIONS = (
         for span in ("1h", "1d", "7d", "30d")
     ),
     *(_frauds("account", span, "the account's outgoing payments") for span in ("7d", "30d")),
-    *(_frauds("counterparty", span, "this bank's customers' payments to the counterparty") for span in ("7d", "30d")),
+    *(
+        _frauds("counterparty", span, "this bank's customers' payments to the counterparty")
+        for span in ("1d", "7d", "30d")
+    ),
+    *(_risk(span) for span in ("1d", "7d", "30d")),
     Definition(
         "seconds_since_payment",
         "Seconds since the account's last outgoing payment; missing if there was none.",

@@ -21,9 +21,8 @@ import xgboost
 from bank_node.evaluation.metrics import rank_metrics
 from features import extract_features, labelled_split, load_contract
 from features.contract.label_time import known_series
-from features.contract.schema import DataContract, FeatureSpec
+from features.contract.schema import DataContract
 from features.contract.sections import ACCOUNT_FEATURES, COUNTERPARTY_FEATURES, EntityKind, SharedRiskSpec
-from features.engineering.catalogue import CATALOGUE
 from features.shared_risk import Facts, day_number, day_tables, facts_of, shared_features, tokens_of
 from protocol.errors import ConfigError
 from simulator.generator import GeneratorSettings, generate
@@ -40,7 +39,6 @@ __all__ = [
     "plant_merchants",
     "planted",
     "read_events",
-    "with_own_reports",
 ]
 
 FEATURES = (*COUNTERPARTY_FEATURES, *ACCOUNT_FEATURES)
@@ -146,17 +144,6 @@ def plant_merchants(
     return made, planted
 
 
-def with_own_reports(contract: DataContract) -> DataContract:
-    """The contract with the counterparty's known frauds as a bank by itself counts them: a fair "without"."""
-    grid = next(feature.grid for feature in contract.features if feature.name == "shared_counterparty_frauds_30d")
-    more = tuple(
-        FeatureSpec(name=name, description=CATALOGUE[name].description, grid=grid)
-        for name in ("counterparty_fraud_count_7d", "counterparty_fraud_count_30d")
-        if name not in contract.feature_names
-    )
-    return contract.model_copy(update={"features": (*contract.features, *more)})
-
-
 def compare(
     paths: Mapping[str, Path], spec: SharedRiskSpec, targeted: set[str], *, train_share: float = _TRAIN_SHARE
 ) -> dict[str, Figures]:
@@ -168,7 +155,7 @@ def compare(
         targeted: ids of the payments whose recall is told apart.
         train_share: of the days, from the first on.
     """
-    contract = with_own_reports(load_contract(None))
+    contract = load_contract(None)
     names = list(contract.local_names)
     events = {bank: read_events(path, contract) for bank, path in paths.items()}
     shared = consortium_features(events, spec)

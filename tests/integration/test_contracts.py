@@ -20,6 +20,8 @@ from simulator.harness.processes import bank_files
 from tests.conftest import BANKS, Node, in_parallel
 
 V1 = load_contract()
+MAJOR, MINOR, _ = V1.version.split(".")
+LATER = f"{MAJOR}.{int(MINOR) + 1}.0"
 
 
 def contract_file(folder: Path, name: str, **changes: Any) -> Path:
@@ -29,15 +31,15 @@ def contract_file(folder: Path, name: str, **changes: Any) -> Path:
 
 
 def later(folder: Path) -> Path:
-    """Version 1.1.0: a feature more, in front, and a category more."""
+    """A minor version later: a feature more, in front, and a category more."""
     document = V1.model_dump(mode="json")
     unused = next(name for name in CATALOGUE if name not in V1.feature_names)
     extra = {"name": unused, "description": "x", "grid": {"kind": "values", "values": [1.0]}}
     words = V1.vocabularies | {"category": (*V1.vocabularies["category"], "crypto")}
     return contract_file(
         folder,
-        "v1_1",
-        version="1.1.0",
+        "later",
+        version=LATER,
         features=[extra, *document["features"]],
         vocabularies={name: list(codes) for name, codes in words.items()},
     )
@@ -84,14 +86,14 @@ def test_a_compatible_minor_change_is_bridged_and_logged(node: Node, events: dic
     mixed = trained(node, ahead)
     digests = {result["model_sha256"] for results in (plain, mixed) for result in results.values()}
     assert len(digests) == 1
-    assert mixed[BANKS[1]]["contract"] == "payments 1.0.0"
+    assert mixed[BANKS[1]]["contract"] == f"payments {V1.version}"
     folder = load_config(ahead[BANKS[1]]).run_dir(mixed[BANKS[1]]["run"])
     records = [json.loads(line) for line in (folder / "ledger.jsonl").read_text().splitlines()]
     noted = [record for record in records if record["kind"] == "contract"]
-    assert noted == [{"kind": "contract", "fingerprint": V1.fingerprint, "own": "payments 1.1.0"}]
+    assert noted == [{"kind": "contract", "fingerprint": V1.fingerprint, "own": f"payments {LATER}"}]
     said: list[str] = []
     contract_for_run(load_config(ahead[BANKS[1]]), V1.fingerprint, said.append)
-    assert "the run uses contract payments 1.0.0" in said[0] and "vocabularies.category" in said[0]
+    assert f"the run uses contract payments {V1.version}" in said[0] and "vocabularies.category" in said[0]
 
 
 def test_a_bank_with_another_contract_can_t_join(node: Node, events: dict[str, Path], tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ def oracle_features(
                 features[f"{owner}_mean_{name}"] = sum(inside) / 100 / len(inside) if inside else NAN
 
     for owner, key in (("account", "account_id"), ("counterparty", "counterparty_id")):
-        for days in (7, 30):
+        for days in (7, 30) if owner == "account" else (1, 7, 30):
             features[f"{owner}_fraud_count_{days}d"] = sum(
                 other["direction"] == "out"
                 and other[key] == row[key]
@@ -68,6 +68,9 @@ def oracle_features(
                 for other in rows
             )
 
+    for days in (1, 7, 30):
+        reported, made = features[f"counterparty_fraud_count_{days}d"], features[f"counterparty_count_{days}d"]
+        features[f"counterparty_risk_{days}d"] = reported / (made + 20)
     features["seconds_since_payment"] = _seconds_since(paid, now)
     features["seconds_since_pair"] = _seconds_since(pair, now)
     features["is_new_counterparty"] = float(not pair)

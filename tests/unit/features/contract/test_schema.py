@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 import features
 from features import DataContract, load_contract
+from features.contract.compatibility import serves
 from features.contract.sections import SHARED_FEATURES
 from features.engineering.catalogue import CATALOGUE
 from features.errors import ContractError, DataError
@@ -47,7 +48,7 @@ def at(raw: Any, path: Path_) -> Any:
 
 def test_the_packaged_contract_loads() -> None:
     contract = load_contract()
-    assert (contract.name, contract.version) == ("payments", "1.0.0")
+    assert (contract.name, contract.version) == ("payments", "1.1.0")
     assert contract.label.delay_days == 7
     assert 0 < contract.alert_budget < 0.1
     assert 30 <= len(contract.features) == len(set(contract.feature_names))
@@ -111,7 +112,18 @@ def test_the_public_names() -> None:
 
 def test_the_fingerprint_is_pinned() -> None:
     # Banks compare this value. When the packaged contract changes on purpose, change its version and this line.
-    assert load_contract().fingerprint == "352ec8b0feb0a9df0bb1930921a244dcdd8c61a1bd7e0754943794167d72bce7"
+    assert load_contract().fingerprint == "a12c5bcc3a1117b79ea41666987c5ea53f35ca3237eff58f2805e67d91e68b8f"
+
+
+def test_version_1_1_is_version_1_0_and_the_counterparty_as_the_bank_alone_saw_it() -> None:
+    now = load_contract()
+    own = {f"counterparty_{what}_{span}" for what in ("fraud_count", "risk") for span in ("1d", "7d", "30d")}
+    assert own < set(now.local_names)
+    kept = [feature for feature in now.model_dump(mode="json")["features"] if feature["name"] not in own]
+    before = DataContract.model_validate(now.model_dump(mode="json") | {"version": "1.0.0", "features": kept})
+    # The fingerprint that version 1.0.0 was pinned to: a bank that goes on can still serve runs under it.
+    assert before.fingerprint == "352ec8b0feb0a9df0bb1930921a244dcdd8c61a1bd7e0754943794167d72bce7"
+    assert {change.place.split(".")[1] for change in serves(now, before)} == own
 
 
 def test_comments_layout_and_order_of_keys_are_not_in_the_fingerprint(tmp_path: Path) -> None:

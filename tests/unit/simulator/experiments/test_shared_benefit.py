@@ -15,7 +15,6 @@ from simulator.experiments.shared_benefit import (
     generated,
     plant_merchants,
     read_events,
-    with_own_reports,
 )
 from simulator.generator import GeneratorSettings, generate
 
@@ -62,7 +61,7 @@ def test_every_row_gets_the_consortiums_features(tmp_path: Path) -> None:
 
 
 def test_the_comparison_is_fair_to_a_bank_alone() -> None:
-    names = with_own_reports(CONTRACT).local_names
+    names = CONTRACT.local_names
     assert {"counterparty_fraud_count_7d", "counterparty_fraud_count_30d"} <= set(names)
 
 
