@@ -2,7 +2,8 @@
 
 Days are worked on in blocks of bounded size: a block reads itself, the 30 days before it, and one summary per account
 and pair of all that lies earlier. What a partition was made from is a digest in its own metadata: a chain over all
-events up to its day, and over the frauds that were known by it.
+events up to its day, and over the frauds that became known in the 30 days before its end. Of earlier payments' labels
+only those days are read that have such a fraud.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -64,7 +65,7 @@ def build_days(
         }
 
     for block in _blocks(stale, {day: facts[day]["rows"] for day in days}, block_rows):
-        for day, table in _features_of(contract, store, days, block, threads):
+        for day, table in _features_of(contract, store, facts, block, threads):
             before_step(f"build {day}")
             store.write(store.partition("features", day), table, known(day, table))
     for day in relabel:
@@ -81,13 +82,13 @@ def _chains(contract: DataContract, days: Sequence[date], facts: Mapping[date, M
         for day in days:
             for when, digest in facts[day]["frauds"].items():
                 known.setdefault(when, []).append([day.isoformat(), digest])
-    waiting = sorted(known)
-    chain, chains = digest_of(_FORMAT, contract.fingerprint), {}
+    content, chains = digest_of(_FORMAT, contract.fingerprint), {}
     for day in days:
-        due = [when for when in waiting if when <= day.isoformat()]
-        waiting = waiting[len(due) :]
-        chain = digest_of(chain, day.isoformat(), facts[day]["content"], [known[when] for when in due])
-        chains[day] = chain
+        content = digest_of(content, day.isoformat(), facts[day]["content"])
+        first, last = (day - _HISTORY).isoformat(), day.isoformat()
+        # Windows of labels reach no further back: a label that became known earlier changes nothing here.
+        seen = [[when, known[when]] for when in sorted(known) if first <= when <= last]
+        chains[day] = digest_of(content, seen)
     return chains
 
 
@@ -106,12 +107,22 @@ def _blocks(stale: Sequence[date], rows: Mapping[date, int], most: int) -> Itera
 
 
 def _features_of(
-    contract: DataContract, store: FeatureStore, days: Sequence[date], block: Sequence[date], threads: int | None
+    contract: DataContract,
+    store: FeatureStore,
+    facts: Mapping[date, Mapping[str, Any]],
+    block: Sequence[date],
+    threads: int | None,
 ) -> Iterator[tuple[date, "pyarrow.Table"]]:
     since, until = block[0], block[-1] + timedelta(days=1)
     start = since - _HISTORY
-    before = [store.partition("events", day) for day in days if day < start]
-    inside = [store.partition("events", day) for day in days if start <= day < until]
+    before = [store.partition("events", day) for day in facts if day < start]
+    # A fraud counts from the day on which it became known, and each day's facts tell these: most have none in reach.
+    late = [
+        store.partition("events", day)
+        for day, fact in facts.items()
+        if day < start and any(start.isoformat() <= when < until.isoformat() for when in fact["frauds"])
+    ]
+    inside = [store.partition("events", day) for day in facts if start <= day < until]
     with engine(threads) as connection, reading(store.root):
         events = _loaded(connection, "events", inside)
         table = feature_table(
@@ -119,7 +130,7 @@ def _features_of(
             contract,
             since=datetime.combine(since, time.min),
             until=datetime.combine(until, time.min),
-            earlier=_earlier(connection, contract, before) if before else None,
+            earlier=_earlier(connection, contract, before, late) if before else None,
         )
         _kept(connection, "made", table.order_by(["event_time", "row_id"]))
         for day in block:
@@ -131,17 +142,21 @@ def _features_of(
             yield day, rows.to_arrow_table()
 
 
-def _earlier(connection: "Backend", contract: DataContract, files: Sequence[Path]) -> Earlier:
-    """One row for each account and pair that the block has payments of; a scan of a few columns of all days before."""
+def _earlier(connection: "Backend", contract: DataContract, files: Sequence[Path], late: Sequence[Path]) -> Earlier:
+    """One row for each account and pair that the block has payments of; a scan of a few columns of all days before.
+
+    Args:
+        late: those of the files with a fraud that became known in the block or its history.
+    """
     needs = [need for need in needs_of(contract) if not need.of_labels]
-    listed = ", ".join("'" + str(path).replace("'", "''") + "'" for path in files)
+    frauds_of = _parquet(late) if late else "events LIMIT 0"
     columns = "payment_id, direction, event_time, account_id, counterparty_id, amount, is_fraud, label_time"
     connection.con.execute(
-        f"CREATE TEMP VIEW before AS SELECT {columns} FROM read_parquet([{listed}]) "
+        f"CREATE TEMP VIEW before AS SELECT {columns} FROM {_parquet(files)} "
         "WHERE account_id IN (SELECT account_id FROM events)"
     )
     connection.con.execute(
-        f"CREATE TEMP VIEW before_frauds AS SELECT {columns} FROM read_parquet([{listed}]) "
+        f"CREATE TEMP VIEW before_frauds AS SELECT * FROM (SELECT {columns} FROM {frauds_of}) "
         "WHERE is_fraud = 1 AND direction = 'out'"
     )
     history = timed(connection.table("before"), contract)
@@ -164,6 +179,11 @@ def _relabelled(contract: DataContract, store: FeatureStore, day: date, threads:
         )
         joined = features.drop("is_fraud", "label_time").join(labels, "row_id").select(*features.columns)
         return connection.to_pyarrow(joined.order_by(["event_time", "row_id"]))
+
+
+def _parquet(files: Sequence[Path]) -> str:
+    listed = ", ".join("'" + str(path).replace("'", "''") + "'" for path in files)
+    return f"read_parquet([{listed}])"
 
 
 def _loaded(connection: "Backend", name: str, files: Sequence[Path]) -> "ir.Table":

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+import features.engineering.building
 from features import DataContract, load_contract
 from features.contract.mapping import LabelMapping, Mapping, identity_mapping
 from features.errors import SourceError
@@ -101,6 +102,51 @@ def test_without_a_time_a_label_counts_after_the_contract_s_delay(bank: Bank) ->
     table = bank.features()
     assert table["label_time"][3] == START + timedelta(days=3 + 7)
     assert table["counterparty_fraud_count_30d"].tolist() == [0.0] * 11 + [1.0] * 9
+
+
+def test_a_daily_extraction_reads_old_labels_only_where_one_became_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[list[str]] = []
+    earlier = features.engineering.building._earlier
+
+    def counted(connection: Any, contract: Any, files: Any, late: Any) -> Any:
+        read.append([path.stem for path in late])
+        return earlier(connection, contract, files, late)
+
+    monkeypatch.setattr(features.engineering.building, "_earlier", counted)
+    counts = []
+    for length in (60, 120):
+        bank = Bank(tmp_path / str(length))
+        everything = unlabelled(length + 1)
+        written(everything[:-1], bank.payments / "a.parquet")
+        # Old frauds by the dozen, known long ago, and one on the second day whose report comes on the last.
+        bank.tell("old", *((f"p{n}", 1, n + 2) for n in range(3, length // 2 - 20, 2)))
+        bank.extract()
+        written(everything[-1:], bank.payments / "b.parquet")
+        bank.tell("new", ("p1", 1, length - 1))
+        read.clear()
+        done = bank.extract()
+        day = START.date()
+        assert set(done.built) == {day + timedelta(days=length - 1), day + timedelta(days=length)}
+        assert set(done.relabelled) == {day + timedelta(days=1)}
+        assert bank.features()["counterparty_fraud_count_30d"].iloc[-1] == 1.0
+        counts.append([len(each) for each in read])
+        assert read == [[(day + timedelta(days=1)).isoformat()]]
+    assert counts[0] == counts[1]
+
+
+def test_a_label_known_late_changes_no_day_beyond_its_windows(tmp_path: Path) -> None:
+    bank = Bank(tmp_path)
+    written(unlabelled(60), bank.payments / "all.parquet")
+    bank.extract()
+    bank.tell("x", ("p3", 1, 10))
+    done = bank.extract()
+    assert set(done.built) == {START.date() + timedelta(days=n) for n in range(10, 41)}
+    fresh = FeatureStore(tmp_path / "fresh")
+    extract_days(bank.contract, bank.payments, fresh, key=KEY, labels=bank.labels)
+    again = pyarrow.concat_tables(read_features(fresh, bank.contract)).to_pandas()
+    pd.testing.assert_frame_equal(bank.features(), again)
 
 
 def test_a_decision_before_its_payment_counts_from_the_payment_on(bank: Bank) -> None:
