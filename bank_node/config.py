@@ -130,6 +130,12 @@ class BankConfig(_Strict):
         description="what `bank-node score` uses; personal: what `bank-node personalise` kept, and the consortium's "
         "where it kept none or a newer model was released since",
     )
+    alert_cost: float | None = Field(
+        None,
+        ge=0,
+        description="what an alert costs, in the contract's currency: alerts whose probability times amount is less "
+        "are left out, and the evaluation tells what the others save; null leaves none out",
+    )
     retention_days: int | None = Field(
         None, ge=31, description="rows older than this are purged by `bank-node purge`; null keeps them"
     )

@@ -277,6 +277,7 @@ def evaluate(config_path: Path | str, run_id: str, *, log: Log = logger.info) ->
     from bank_node.dataset.run_contract import contract_for_run
     from bank_node.dataset.run_rows import held_rows
     from bank_node.evaluation.metrics import rank_metrics
+    from bank_node.models.calibrated import SIDECAR, calibration_report
     from bank_node.models.local_baseline import margins_of, train_champion
     from bank_node.training.release import NO_EVALUATION, evaluate_model, pass_over_evaluation
     from bank_node.training.tuning import tuned_parameters
@@ -308,7 +309,9 @@ def evaluate(config_path: Path | str, run_id: str, *, log: Log = logger.info) ->
             write_atomic(path, json.dumps(result, indent=2).encode())
             return result
         rows = held.test.part()
-        everyone, own = evaluate_model(model, rows, plan.budget(contract.alert_budget), session, log)
+        judged = evaluate_model(model, rows, plan.budget(contract.alert_budget), session, log)
+        everyone, own = judged.consortium, judged.own
+        write_atomic(config.run_dir(run_id) / SIDECAR, judged.sidecar)
         champion = train_champion(
             ours.columns,
             ours.labels,
@@ -324,6 +327,7 @@ def evaluate(config_path: Path | str, run_id: str, *, log: Log = logger.info) ->
             "consortium": everyone.to_mapping(),
             "own": own.to_mapping(),
             "alone": alone.to_mapping() if alone else None,
+            "calibration": calibration_report(config, contract.feature_names, model.trees, rows, judged),
         }
         write_atomic(path, json.dumps(result, indent=2).encode())
         if own.auc_pr is None:
@@ -342,6 +346,7 @@ def evaluate(config_path: Path | str, run_id: str, *, log: Log = logger.info) ->
 def register(config_path: Path | str, run_id: str, *, log: Log = logger.info) -> dict[str, Any]:
     """Vote for the model and, once all banks have, put it into the bank's registry as the current one."""
     from bank_node.dataset.run_contract import contract_for_run
+    from bank_node.models.calibrated import kept_sidecar
     from bank_node.models.registry import keep_released
     from bank_node.secure_aggregation.ledger_audit import vote_evidence
     from bank_node.training.release import vote
@@ -371,6 +376,7 @@ def register(config_path: Path | str, run_id: str, *, log: Log = logger.info) ->
             trained_until=announced_plan(settings).train_until,
             evidence=vote_evidence(config.run_dir(run_id)),
             now=dt.datetime.now(dt.UTC),
+            calibration=kept_sidecar(config, run_id, announced_plan(settings)),
         )
         log(f"run {run_id} is released; model {digest[:12]} is now the bank's current one; the run's keys are wiped")
         return {"run_id": run_id, "model_path": str(config.registry / "current.json"), "model_sha256": digest}
@@ -380,6 +386,7 @@ def register(config_path: Path | str, run_id: str, *, log: Log = logger.info) ->
 def score(config_path: Path | str, *, log: Log = logger.info) -> dict[str, Any]:
     """Score the newest rows with the bank's current model, or its own, and write alerts with reason codes."""
     from bank_node.dataset.feature_tables import feature_rows, last_day
+    from bank_node.models.calibrated import AMOUNT, current_calibration, worth_their_cost
     from bank_node.models.personal import personal_model
     from bank_node.models.registry import current_model
     from bank_node.models.scoring import load_model, make_alerts, score_rows
@@ -391,17 +398,22 @@ def score(config_path: Path | str, *, log: Log = logger.info) -> dict[str, Any]:
     personal = personal_model(config) if config.scoring_model == "personal" else None
     if config.scoring_model == "personal" and personal is None:
         log("no personalised model of the current one was kept; scoring with the consortium's")
+    calibration = None
     if personal is None:
         model, record = current_model(config)
         booster = load_model(model, config.registry / "current.json")
         log(f"model {record.model_sha256[:12]} of run {record.run_id}, trained on rows until {record.trained_until}")
+        calibration = current_calibration(config, record)
     else:
         booster = load_model(*personal)
     table = feature_rows(config, contract, since=last_day(config) - dt.timedelta(days=8))
     newest = table["event_time"].max() - pd.Timedelta(days=7)
     recent = table[table["event_time"] > newest].reset_index(drop=True)
-    scores = score_rows(booster, recent)
-    alerts = make_alerts(booster, recent, scores, contract.alert_budget)
+    if calibration is None or calibration.why:
+        log("scores are the model's own: they rank, and are not calibrated as probabilities")
+    scores = score_rows(booster, recent, calibration)
+    within = make_alerts(booster, recent, scores, contract.alert_budget, amount=AMOUNT)
+    alerts = worth_their_cost(within, config.alert_cost, log)
     path = config.work_dir / "alerts" / "alerts.csv"
     write_atomic(path, alerts.to_csv(index=False).encode())
     log(f"{len(recent)} rows of the last 7 days scored, {len(alerts)} alerts in {path}")
@@ -410,6 +422,8 @@ def score(config_path: Path | str, *, log: Log = logger.info) -> dict[str, Any]:
         "alerts": len(alerts),
         "rows": len(recent),
         "model": "consortium" if personal is None else "personal",
+        "calibrated": calibration is not None and not calibration.why,
+        "left_out_by_cost": len(within) - len(alerts),
     }
 
 

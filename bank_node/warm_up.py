@@ -14,8 +14,10 @@ from bank_node.boosting import (
     Tree,
     bin_rows,
     global_bins,
+    log_odds,
     logistic_losses,
     predict_margin,
+    probabilities,
     row_keys,
     sigmoid,
     train_trees,
@@ -91,6 +93,7 @@ def _train(rows: BankRows) -> None:
     margins = predict_margin(trees, rows.columns, 0.5)
     logistic_losses(margins, rows.labels, _BITS)
     sigmoid(margins)
+    log_odds(probabilities(np.zeros(1)))
     store = LocalRows.checked(binned, rows.labels, params, weights=rows.weights, row_keys=rows.keys)
     store.start(np.float32(0.0), trees)
     store.begin_tree(TreePlan(round_index=0, layout=SlotLayout.of(cuts)))

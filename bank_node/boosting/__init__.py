@@ -15,7 +15,7 @@ from bank_node.boosting.binning import (
 )
 from bank_node.boosting.errors import BoostingError, RowError, SumError
 from bank_node.boosting.export import export_booster, export_booster_ubj
-from bank_node.boosting.gradients import estimate_base_score, logistic_losses, sigmoid
+from bank_node.boosting.gradients import estimate_base_score, log_odds, logistic_losses, probabilities, sigmoid
 from bank_node.boosting.grower import train_trees
 from bank_node.boosting.reading import ReadModel, read_booster
 from bank_node.boosting.sampling import row_keys
@@ -53,7 +53,9 @@ __all__ = [
     "global_bins",
     "grid_counts",
     "leaf_of_rows",
+    "log_odds",
     "predict_margin",
+    "probabilities",
     "sigmoid",
     "train_trees",
     "trees_from_bytes",

@@ -11,7 +11,7 @@ import math
 import numpy as np
 
 from bank_node.boosting.errors import RowError
-from bank_node.dtypes import Floats, Integers, Marks
+from bank_node.dtypes import Doubles, Floats, Integers, Marks
 from bank_node.kernels import float_of_bits, kernel
 from protocol.parameters import BoostingParameters
 
@@ -23,9 +23,11 @@ __all__ = [
     "base_margin",
     "estimate_base_score",
     "fraction_bits",
+    "log_odds",
     "logistic_gradients",
     "logistic_gradients_naive",
     "logistic_losses",
+    "probabilities",
     "sigmoid",
 ]
 
@@ -209,6 +211,32 @@ def _log(x: float) -> float:
     for odd in range(41, 0, -2):
         total = total * square + 1.0 / odd
     return exponent * _LN2 + 2.0 * s * total
+
+
+@kernel
+def _probabilities_into(margins: Doubles, out: Doubles) -> None:
+    for i in range(margins.shape[0]):
+        out[i] = 1.0 / (1.0 + _exp(min(max(-margins[i], -88.7), 88.7)))
+
+
+def probabilities(margins: Doubles) -> Doubles:
+    """Probabilities, float64 (n,), of log-odds, float64 (n,); the same bits anywhere. XGBoost's own are `sigmoid`."""
+    out = np.empty(margins.shape[0], dtype=np.float64)
+    _probabilities_into(np.ascontiguousarray(margins, dtype=np.float64), out)
+    return out
+
+
+@kernel
+def _log_odds_into(probability: Doubles, out: Doubles) -> None:
+    for i in range(probability.shape[0]):
+        out[i] = _log(probability[i]) - _log(1.0 - probability[i])
+
+
+def log_odds(probability: Doubles) -> Doubles:
+    """Log-odds, float64 (n,), of probabilities above 0 and below 1, float64 (n,); the same bits anywhere."""
+    out = np.empty(probability.shape[0], dtype=np.float64)
+    _log_odds_into(np.ascontiguousarray(probability, dtype=np.float64), out)
+    return out
 
 
 def base_margin(base_score: float) -> np.float32:

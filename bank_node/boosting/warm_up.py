@@ -3,7 +3,7 @@
 import numpy as np
 
 from bank_node.boosting.binning import bin_rows, global_bins
-from bank_node.boosting.gradients import logistic_losses, sigmoid
+from bank_node.boosting.gradients import log_odds, logistic_losses, probabilities, sigmoid
 from bank_node.boosting.grower import train_trees
 from bank_node.boosting.sampling import row_keys
 from bank_node.boosting.trees import predict_margin
@@ -37,3 +37,4 @@ def warm_up() -> None:
         )
         logistic_losses(predict_margin(trees, columns, 0.5), labels, 24)
         sigmoid(predict_margin(trees, columns, cuts.base_score(params)))
+        log_odds(probabilities(np.zeros(1)))

@@ -1,8 +1,9 @@
 """The bank's registry of released models: what each is, and whether its file still is that. Trains and sends nothing.
 
 ``work_dir/models`` has ``<run>.json`` for each released model and ``current.json``, the newest, each beside its record
-``….release.json``: run, contract, dates, digest, and what all banks signed when they voted. A model whose bytes are not
-those that the banks voted on is not used.
+``….release.json``: run, contract, dates, digest, and what all banks signed when they voted; and, where its run had
+later rows to evaluate on, its calibration ``….calibration.json``. A model whose bytes are not those that the banks
+voted on is not used.
 """
 
 import datetime as dt
@@ -17,11 +18,24 @@ from bank_node.config import BankConfig
 from bank_node.files import write_atomic
 from bank_node.secure_aggregation.ledger_audit import check_votes
 from protocol.errors import CrossbankError, LocalError
+from protocol.run_state import Phase
 
-__all__ = ["ReleaseRecord", "current_model", "find_model", "keep_released", "released_model", "released_runs"]
+__all__ = [
+    "CURRENT_CALIBRATION",
+    "ReleaseRecord",
+    "current_model",
+    "find_model",
+    "keep_released",
+    "released_model",
+    "released_runs",
+]
 
 _CURRENT = "current"
 _RECORD = ".release.json"
+_CALIBRATION = ".calibration.json"
+
+#: The current model's calibration, in the registry.
+CURRENT_CALIBRATION = f"{_CURRENT}{_CALIBRATION}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +74,7 @@ def keep_released(
     trained_until: dt.datetime | None,
     evidence: Sequence[Mapping[str, Any]],
     now: dt.datetime,
+    calibration: bytes | None = None,
 ) -> ReleaseRecord:
     """Put a released model into the registry, under its run's name and as the current one; harmless when it is there.
 
@@ -67,6 +82,7 @@ def keep_released(
         model: the file's bytes.
         evidence: see `bank_node.secure_aggregation.ledger_audit.vote_evidence`.
         now: UTC.
+        calibration: its file's bytes; None where the run evaluated nothing.
     """
     record = ReleaseRecord(
         run_id=run_id,
@@ -76,14 +92,23 @@ def keep_released(
         model_sha256=hashlib.sha256(model).hexdigest(),
         trained_until=None if trained_until is None else trained_until.isoformat(),
         registered_at=now.isoformat(timespec="seconds"),
-        banks=tuple(sorted(vote["bank"] for each in evidence if each["kind"] == "report" for vote in each["reports"])),
+        banks=tuple(sorted(vote["bank"] for each in evidence if _is_vote(each) for vote in each["reports"])),
         evidence=tuple(evidence),
     )
     text = json.dumps(asdict(record), indent=2).encode()
     for name in (run_id, _CURRENT):
         write_atomic(config.registry / f"{name}{_RECORD}", text)
+        beside = config.registry / f"{name}{_CALIBRATION}"
+        if calibration is None:
+            beside.unlink(missing_ok=True)
+        else:
+            write_atomic(beside, calibration)
         write_atomic(config.registry / f"{name}.json", model)
     return record
+
+
+def _is_vote(record: Mapping[str, Any]) -> bool:
+    return bool(record["kind"] == "report" and record["phase"] == Phase.VOTING)
 
 
 def current_model(config: BankConfig) -> tuple[bytes, ReleaseRecord]:
@@ -131,7 +156,7 @@ def released_runs(config: BankConfig) -> dict[str, Path]:
     return {
         path.stem: path
         for path in sorted(config.registry.glob("*.json"))
-        if path.stem != _CURRENT and not path.name.endswith(_RECORD)
+        if path.stem != _CURRENT and not path.name.endswith((_RECORD, _CALIBRATION))
     }
 
 

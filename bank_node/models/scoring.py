@@ -7,6 +7,7 @@ import numpy.typing as npt
 import pandas as pd
 import xgboost
 
+from bank_node.evaluation.calibration import Calibration
 from protocol.errors import ConfigError, LocalError
 
 __all__ = ["load_model", "make_alerts", "score_rows"]
@@ -33,8 +34,13 @@ def load_model(model: bytes, where: Path) -> xgboost.Booster:
     return booster
 
 
-def score_rows(booster: xgboost.Booster, rows: pd.DataFrame) -> npt.NDArray[np.float32]:
-    """Fraud probabilities, float32 of shape (n,), for rows that have the model's feature columns.
+def score_rows(
+    booster: xgboost.Booster, rows: pd.DataFrame, calibration: Calibration | None = None
+) -> npt.NDArray[np.float64]:
+    """Fraud probabilities, float64 of shape (n,), for rows that have the model's feature columns.
+
+    Args:
+        calibration: the model's; without one the scores are XGBoost's own.
 
     Raises:
         LocalError: a feature column is missing; names it.
@@ -43,11 +49,15 @@ def score_rows(booster: xgboost.Booster, rows: pd.DataFrame) -> npt.NDArray[np.f
     missing = [name for name in names if name not in rows.columns]
     if missing:
         raise LocalError(f"the rows lack the model's feature columns {', '.join(missing)}")
-    scores: npt.NDArray[np.float32] = booster.predict(_matrix(booster, rows))
-    return scores
+    if calibration is None:
+        return np.asarray(booster.predict(_matrix(booster, rows)), dtype=np.float64)
+    margins = booster.predict(_matrix(booster, rows), output_margin=True)
+    return calibration.probability(margins.astype(np.float64))
 
 
-def make_alerts(booster: xgboost.Booster, rows: pd.DataFrame, scores: np.ndarray, budget: float) -> pd.DataFrame:
+def make_alerts(
+    booster: xgboost.Booster, rows: pd.DataFrame, scores: np.ndarray, budget: float, amount: str = ""
+) -> pd.DataFrame:
     """The highest-scored rows within the alert budget, with the features that raised each score most.
 
     Args:
@@ -55,9 +65,11 @@ def make_alerts(booster: xgboost.Booster, rows: pd.DataFrame, scores: np.ndarray
         rows: with ``row_id``, ``event_time`` and the feature columns.
         scores: shape (n,).
         budget: share of rows to alert on; at least one row.
+        amount: the column that says what a missed fraud costs; without it the expected loss is missing.
 
     Returns:
-        ``row_id, event_time, score, reason_1..3``, highest score first. A reason is a feature name and its SHAP
+        ``row_id, event_time, score, expected_loss, reason_1..3``, highest score first; the expected loss is score times
+        amount. A reason is a feature name and its SHAP
         value in log-odds; only features that raise the score are reasons.
     """
     count = min(len(rows), max(1, int(budget * len(rows))))
@@ -68,6 +80,7 @@ def make_alerts(booster: xgboost.Booster, rows: pd.DataFrame, scores: np.ndarray
     order = np.argsort(-shap, axis=1, kind="stable")[:, :REASONS]
     alerts = chosen[["row_id", "event_time"]].reset_index(drop=True)
     alerts["score"] = scores[top]
+    alerts["expected_loss"] = scores[top] * chosen[amount].to_numpy(np.float64) if amount in chosen.columns else np.nan
     for place in range(REASONS):
         if place >= len(names):
             alerts[f"reason_{place + 1}"] = ""

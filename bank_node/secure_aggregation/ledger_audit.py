@@ -6,6 +6,7 @@ that other banks said is checked against their signatures again.
 
 import base64
 import hashlib
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,7 @@ from protocol.run_state import Phase
 from protocol.statements import announcement_bytes
 from protocol.steps import Point
 
-__all__ = ["Finding", "check_votes", "verify_run", "vote_evidence"]
+__all__ = ["Finding", "check_votes", "published_metrics", "verify_run", "vote_evidence"]
 
 #: What ledgers have of the node's audit log from before it told its end.
 _NO_AUDIT = (0, "")
@@ -95,14 +96,39 @@ def verify_run(
 
 
 def vote_evidence(run_dir: Path) -> list[dict[str, Any]]:
-    """The ledger's records that show who voted for what: rosters, the last run keys, the votes; empty before the vote.
+    """The ledger's records that show who signed what: rosters, the last run keys, the published metrics, the votes.
+
+    Returns:
+        None of them before the vote.
 
     Raises:
         LocalError: the ledger does not parse.
     """
     records = read_records(run_dir / "ledger.jsonl")
-    votes = [record for record in _of(records, "report") if record["phase"] == Phase.VOTING][-1:]
-    return [*_of(records, "roster"), *_of(records, "peers")[-1:], *votes] if votes else []
+    metrics, votes = (
+        [record for record in _of(records, "report") if record["phase"] == phase][-1:]
+        for phase in (Phase.EVALUATING, Phase.VOTING)
+    )
+    return [*_of(records, "roster"), *_of(records, "peers")[-1:], *metrics, *votes] if votes else []
+
+
+def published_metrics(evidence: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The metrics that all banks signed at the evaluation's end; empty where there were none.
+
+    Args:
+        evidence: of `vote_evidence`, which `check_votes` has found to be signed.
+
+    Raises:
+        LocalError: they are none.
+    """
+    for record in evidence:
+        if record["kind"] == "report" and record["phase"] == Phase.EVALUATING:
+            try:
+                found = json.loads(record["reports"][0]["metrics"] or "{}")
+            except (ValueError, KeyError, IndexError, TypeError) as error:
+                raise LocalError("the record of a release has damaged metrics; register its run again") from error
+            return dict(found)
+    return {}
 
 
 def check_votes(evidence: Sequence[Mapping[str, Any]], run_id: str, bank: str, ca_path: Path) -> str:
@@ -126,11 +152,12 @@ def check_votes(evidence: Sequence[Mapping[str, Any]], run_id: str, bank: str, c
     run = _Run(run_id=run_id, bank=bank, ca=ca, keys={}, rosters={})
     try:
         checked = [len(list(check(run, records))) for check in (_rosters, _peers, _reports)]
-        digests = {vote["digest"] for record in _of(records, "report") for vote in record["reports"]}
+        votes = [record for record in _of(records, "report") if record["phase"] == Phase.VOTING]
+        digests = {vote["digest"] for record in votes for vote in record["reports"]}
         phases = {record["phase"] for record in _of(records, "report")}
     except (KeyError, ValueError, TypeError) as error:
         raise ProtocolViolation(f"run {run_id}: a record of the votes is damaged ({type(error).__name__})") from error
-    if not all(checked) or phases != {Phase.VOTING.value} or len(digests) != 1:
+    if not all(checked) or not phases <= {Phase.EVALUATING.value, Phase.VOTING.value} or len(digests) != 1:
         raise ProtocolViolation(f"run {run_id}: the record does not have the votes of its banks")
     return str(digests.pop())
 

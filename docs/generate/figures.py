@@ -129,6 +129,13 @@ FIGURES: tuple[Figure, ...] = (
         command="python -m tests.simulation.soak --minutes 60 --runs 50",
     ),
     Figure(
+        page="docs/calibration.md",
+        name="calibrations",
+        file="calibration.json",
+        show=results.calibrations,
+        command="python -m simulator.experiments.calibration --data ../shared/data --out .bench/calibration.json",
+    ),
+    Figure(
         page=_BENCH, name="peers", file="peers/peers.json", show=results.peers, command="make bench-peers", size=_PEERS
     ),
 )

@@ -29,7 +29,7 @@ from simulator.experiments.shared_benefit import FEATURES, consortium_features, 
 from simulator.generator import GeneratorSettings, generate
 from simulator.harness.measuring import provenance
 
-__all__ = ["DATA", "SETTINGS", "Data", "draw", "judge", "main", "table_of"]
+__all__ = ["DATA", "SETTINGS", "Data", "draw", "judge", "main", "table_of", "table_path", "tables"]
 
 _TRAIN_SHARE = 0.7
 #: The last part of the training days, by which early stopping is judged.
@@ -172,10 +172,10 @@ def _largest_leaf(booster: xgboost.Booster) -> float:
     return float(np.concatenate(found).max())
 
 
-def _tables(outside: Path | None, kept: Path, contract: DataContract, wanted: Iterable[str]) -> Iterator[str]:
+def tables(outside: Path | None, kept: Path, contract: DataContract, wanted: Iterable[str]) -> Iterator[str]:
     """Makes each source's table as a file in `kept`, and tells which there are; a file that is there is taken."""
     for source in wanted:
-        path = _table_path(kept, source)
+        path = table_path(kept, source)
         if not path.exists():
             kind, _, seed = source.partition("/")
             with tempfile.TemporaryDirectory() as name:
@@ -190,7 +190,8 @@ def _tables(outside: Path | None, kept: Path, contract: DataContract, wanted: It
         yield source
 
 
-def _table_path(kept: Path, source: str) -> Path:
+def table_path(kept: Path, source: str) -> Path:
+    """Where a source's table is."""
     return kept / f"{source.replace('/', '_')}.parquet"
 
 
@@ -212,7 +213,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         kept = options.tables or Path(scratch)
         kept.mkdir(parents=True, exist_ok=True)
-        there = set(_tables(options.data, kept, contract, dict.fromkeys(data.source for data in chosen)))
+        there = set(tables(options.data, kept, contract, dict.fromkeys(data.source for data in chosen)))
         for data in chosen:
             if data.source not in there:
                 print(f"left out: {data.name}: no {data.source} in --data", flush=True)
@@ -220,7 +221,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for seed in range(options.seeds):
             for data in chosen:
                 if data.source in there:
-                    figures += _measure(data, seed, _table_path(kept, data.source), names, contract)
+                    figures += _measure(data, seed, table_path(kept, data.source), names, contract)
                     _write(options.out, figures)
 
 

@@ -134,15 +134,16 @@ def run_bank(
         )
         model, found = train_or_tune(given, tuning, consortium, job.folder, log, on_score=on_score)
     started = perf_counter()
-    everyone, own = evaluate_model(model, job.test, alert_budget, consortium, log)
+    judged = evaluate_model(model, job.test, alert_budget, consortium, log)
     return {
         "model_sha256": model.sha256,
         "model_json": model.model_json.decode(),
         "trees": len(model.trees),
         "rows": len(job.train.labels),
         "frauds": int(job.train.labels.sum()),
-        "consortium": everyone.to_mapping(),
-        "own": own.to_mapping(),
+        "consortium": judged.consortium.to_mapping(),
+        "own": judged.own.to_mapping(),
+        "calibration": judged.sidecar.decode(),
         "tuning": None if found is None else found.to_mapping(),
         "seconds": model.seconds | {"evaluation": perf_counter() - started},
     }

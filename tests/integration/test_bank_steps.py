@@ -124,6 +124,34 @@ def _tampered(path: Path, change: Callable[[bytes], bytes]) -> bytes:
     return before
 
 
+def _a_changed_calibration_is_refused(
+    configs: dict[str, Path], config: BankConfig, run: str, refused: Callable[[str], None]
+) -> None:
+    """The sidecar is what all banks signed, and says how far scores hold."""
+    sidecar = config.registry / "current.calibration.json"
+    others = {load_config(configs[bank]).registry / f"{run}.calibration.json" for bank in BANKS}
+    assert len({each.read_bytes() for each in others} | {sidecar.read_bytes()}) == 1
+    evaluation = json.loads((config.run_dir(run) / "evaluation.json").read_text())["calibration"]
+    document = json.loads(sidecar.read_text())
+    assert evaluation["consortium"]["before"] == document["before"] and evaluation["own"]["before"]["rows"] > 0
+    assert evaluation["largest_leaf"] > 0.0 and "alert_cost" in evaluation["costs"]
+    kept = _tampered(sidecar, lambda b: b.replace(b'"slope": ', b'"slope": 2'))
+    refused("is not the one that the banks of run")
+    sidecar.unlink()
+    refused("is missing; it is not used")
+    sidecar.write_bytes(kept)
+    # An evaluation whose signed metrics were changed to fit, or left out.
+    record_path = config.registry / "current.release.json"
+    signed = _tampered(record_path, lambda b: b.replace(b"calibration_sha256", b"calibration_sha255"))
+    refused("is not what the banks signed")
+    released = json.loads(signed)
+    votes = [each for each in released["evidence"] if each.get("phase") != "EVALUATING"]
+    record_path.write_text(json.dumps(released | {"evidence": votes}))
+    refused("is not one that the banks of run")
+    record_path.write_bytes(signed)
+    assert pipeline.score(configs[config.bank_id], log=lambda _: None)["left_out_by_cost"] == 0
+
+
 def test_a_changed_model_is_refused_wherever_it_is_used(node: Node, configs: dict[str, Path]) -> None:
     run = opened(node, train_until="2026-02-15T00:00:00")
 
@@ -160,6 +188,10 @@ def test_a_changed_model_is_refused_wherever_it_is_used(node: Node, configs: dic
             with pytest.raises(LocalError, match=match):
                 use(path, log=lambda _: None)
 
+    def refused_score(match: str) -> None:
+        with pytest.raises(LocalError, match=match):
+            pipeline.score(path, log=lambda _: None)
+
     # Another leaf value: XGBoost would load it without a word.
     model = _tampered(current, lambda b: b.replace(b'"base_weights":[', b'"base_weights":[ '))
     refused("was changed: it has SHA-256")
@@ -181,6 +213,7 @@ def test_a_changed_model_is_refused_wherever_it_is_used(node: Node, configs: dic
     current.write_bytes(model)
     record_path.write_bytes(kept)
     assert pipeline.score(path, log=lambda _: None)["rows"] > 0
+    _a_changed_calibration_is_refused(configs, config, run, refused_score)
     # By the advice: registering again mends it, though the run is over and its keys are wiped.
     _tampered(current, lambda b: b + b" ")
     pipeline.register(path, run, log=lambda _: None)

@@ -9,8 +9,10 @@ import xgboost
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bank_node.evaluation.calibration import Calibration
+from bank_node.models.calibrated import worth_their_cost
 from bank_node.models.scoring import REASONS, make_alerts, score_rows
-from protocol.errors import LocalError
+from protocol.errors import ConfigError, LocalError
 
 NAMES = ["amount", "count_1d", "device_age", "pair_count"]
 
@@ -35,13 +37,14 @@ def test_the_highest_scores_come_first_each_with_its_own_payment() -> None:
     table = rows(40)
     scores = score_rows(model(), table)
     alerts = make_alerts(model(), table, scores, 0.2)
-    assert list(alerts.columns) == ["row_id", "event_time", "score", "reason_1", "reason_2", "reason_3"]
+    reasons = ["reason_1", "reason_2", "reason_3"]
+    assert list(alerts.columns) == ["row_id", "event_time", "score", "expected_loss", *reasons]
     assert len(alerts) == 8
     oracle = sorted(range(40), key=lambda place: (-scores[place], place))[:8]
     assert list(alerts["row_id"]) == [f"p{place}" for place in oracle]
     assert list(alerts["event_time"]) == [table["event_time"][place] for place in oracle]
     assert list(alerts["score"]) == [scores[place] for place in oracle]
-    assert scores.dtype == np.float32 and alerts["score"].is_monotonic_decreasing
+    assert scores.dtype == np.float64 and alerts["score"].is_monotonic_decreasing
 
 
 def test_equal_scores_keep_the_order_of_the_rows_across_the_budget() -> None:
@@ -99,3 +102,28 @@ def test_a_model_of_two_features_gives_two_reasons_at_most() -> None:
 def test_a_missing_feature_column_is_named() -> None:
     with pytest.raises(LocalError, match="lack the model's feature columns device_age, pair_count"):
         score_rows(model(), rows(3).drop(columns=["device_age", "pair_count"]))
+
+
+def test_calibrated_scores_keep_the_order_and_are_the_line_s() -> None:
+    table, line = rows(40), Calibration(slope=0.5, intercept=-1.0)
+    plain, calibrated = score_rows(model(), table), score_rows(model(), table, line)
+    assert np.allclose(calibrated, 1 / (1 + np.exp(-(0.5 * np.log(plain / (1 - plain)) - 1.0))), rtol=1e-4)
+    assert (np.argsort(-plain, kind="stable") == np.argsort(-calibrated, kind="stable")).all()
+    assert not np.allclose(plain, calibrated)
+
+
+def test_the_expected_loss_is_probability_times_amount_and_cheap_alerts_can_be_left_out() -> None:
+    table = rows(40).assign(paid=np.linspace(1.0, 400.0, 40))
+    alerts = make_alerts(model(), table, score_rows(model(), table), 0.5, amount="paid")
+    paid = table.set_index("row_id")["paid"][alerts["row_id"]].to_numpy()
+    assert np.allclose(alerts["expected_loss"], alerts["score"] * paid)
+    said: list[str] = []
+    assert worth_their_cost(alerts, None, said.append) is alerts and not said
+    cost = float(alerts["expected_loss"].median())
+    kept = worth_their_cost(alerts, cost, said.append)
+    assert 0 < len(kept) < len(alerts) and (kept["expected_loss"] >= cost).all()
+    assert f"{len(alerts) - len(kept)} alerts" in said[0]
+    without = make_alerts(model(), table, score_rows(model(), table), 0.5)
+    assert without["expected_loss"].isna().all()
+    with pytest.raises(ConfigError, match="needs the feature 'amount'"):
+        worth_their_cost(without, 1.0, said.append)
