@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from protocol.errors import LocalError
+from protocol.tables import print_table
 
 if TYPE_CHECKING:
     from bank_node.config import BankConfig
@@ -93,7 +94,6 @@ def _try(config: "BankConfig", contract: "DataContract", path: Path) -> None:
 def _show(trial: "Trial", mapping: "Mapping") -> None:
     from rich.console import Console
     from rich.markup import escape
-    from rich.table import Table
 
     from features.ingestion.advice import advice
 
@@ -107,18 +107,14 @@ def _show(trial: "Trial", mapping: "Mapping") -> None:
     screen.print(f"kept: {trial.outgoing:,} outgoing, {trial.frauds:,} of them known frauds{span}")
     if not trial.faults:
         return
-    table = Table("column", "reason", "rows", "first rows", "what would mend it", title="would be quarantined")
+    heads = ("column", "reason", "rows", "first rows", "what would mend it")
+    lines = []
     for fault in trial.faults:
         mend = advice(fault.column, fault.reason, mapping.columns.get(fault.column))
         first = ", ".join(str(number) for number in fault.first)
-        table.add_row(
-            fault.column or "line",
-            fault.reason,
-            f"{fault.rows:,}",
-            first,
-            escape(mend),
-        )
-    screen.print(table)
+        lines.append((fault.column or "line", fault.reason, f"{fault.rows:,}", first, mend))
+    screen.print("would be quarantined:")
+    print_table(screen, heads, lines, whole=("column", "rows"))
 
 
 def extract(config: Config) -> None:
@@ -186,34 +182,23 @@ def quarantine(
 
 def _list(groups: "list[SetAside]", rows: int) -> None:
     from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
 
     screen = Console()
     bad = sum(group.rows for group in groups)
     screen.print(f"{bad:,} of {rows:,} rows are quarantined ({bad / rows if rows else 0:.1%})")
     if not groups:
         return
-    table = Table("file", "column", "reason", "rows", "share", "first rows", "what would mend it")
+    heads = ("file", "column", "reason", "rows", "share", "first rows", "what would mend it")
+    lines = []
     for group in groups:
         first = ", ".join(str(number) for number in group.first) + ", …" * (0 < len(group.first) < group.rows)
         share = f"{group.rows / group.of:.1%}"
-        table.add_row(
-            escape(group.name),
-            group.column or "line",
-            group.reason,
-            f"{group.rows:,}",
-            share,
-            first,
-            escape(group.mend),
-        )
-    screen.print(table)
+        lines.append((group.name, group.column or "line", group.reason, f"{group.rows:,}", share, first, group.mend))
+    print_table(screen, heads, lines, whole=("file", "column", "rows", "share"))
 
 
 def _values(config: "BankConfig", contract: "DataContract", mapping: "Mapping", groups: "list[SetAside]") -> None:
     from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
 
     from features.ingestion.quarantine import values_set_aside
 
@@ -224,10 +209,10 @@ def _values(config: "BankConfig", contract: "DataContract", mapping: "Mapping", 
             raise LocalError(f"{source}: --values reads files; ask the database for the rows of that day")
         names, found = values_set_aside(source, group, contract, mapping)
         if found:
-            table = Table("row", *(escape(name) for name in names), title=escape(f"{group.name}: {group.reason}"))
-            for row in found:
-                table.add_row(*("" if value is None else escape(str(value)) for value in row))
-            screen.print(table)
+            screen.print(f"{group.name}: {group.reason}", markup=False)
+            heads = ("row", *names)
+            lines = [tuple("" if value is None else str(value) for value in row) for row in found]
+            print_table(screen, heads, lines, whole=heads)
 
 
 def _log(text: str) -> None:

@@ -1,4 +1,4 @@
-"""Whole writes (`protocol.private_files`, which the node uses too) and one process at a time. Nothing else."""
+"""Whole writes (of files: `protocol.private_files`), one process at a time, a full disk named. Nothing else."""
 
 import contextlib
 import datetime as dt
@@ -11,7 +11,7 @@ from pathlib import Path
 from protocol.errors import AlreadyRunning, StorageFull
 from protocol.private_files import write_atomic
 
-__all__ = ["named_when_full", "one_at_a_time", "storage_full", "write_atomic"]
+__all__ = ["append_record", "named_when_full", "one_at_a_time", "storage_full", "write_atomic"]
 
 _FULL = "No space left on device"
 
@@ -39,6 +39,22 @@ def one_at_a_time(path: Path, what: str) -> Iterator[None]:
         handle.write(f"{what} runs already (process {os.getpid()}, since {now})\n")
         handle.flush()
         yield
+
+
+def append_record(path: Path, line: str) -> None:
+    """Append a line to a file of records; it is on disk when this returns. What a crash or a full disk tore is cut off.
+
+    Args:
+        path: the file; it and its folder are made where they are missing.
+        line: without its end.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+b") as stream:
+        stream.seek(0)
+        stream.truncate(stream.read().rfind(b"\n") + 1)
+        stream.write(line.encode() + b"\n")
+        stream.flush()
+        os.fsync(stream.fileno())
 
 
 def storage_full(error: BaseException | None) -> bool:

@@ -9,6 +9,7 @@ import functools
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -19,8 +20,8 @@ import pandas as pd
 
 from bank_node.config import BankConfig, load_config
 from bank_node.consortium import Log
-from bank_node.files import named_when_full, one_at_a_time, write_atomic
-from protocol.errors import LocalError, OutOfOrder, QualityGateClosed
+from bank_node.files import named_when_full, one_at_a_time, storage_full, write_atomic
+from protocol.errors import LocalError, OutOfOrder, QualityGateClosed, StorageFull
 from protocol.run_choice import run_for_bank
 from protocol.run_plan import announced_plan
 from protocol.run_state import Phase
@@ -503,27 +504,48 @@ def _working_on(config: BankConfig, run_id: str, step: str, log: Log) -> Iterato
     Raises:
         AlreadyRunning: another process of this bank works on the run.
     """
-    from bank_node.secure_aggregation.leaving import leave_run, told_of
     from features.errors import DataError
 
     what = f"bank {config.bank_id}, run {run_id}: {step}"
-    with one_at_a_time(config.run_dir(run_id) / ".lock", what):
+    with named_when_full(what, config.work_dir), one_at_a_time(config.run_dir(run_id) / ".lock", what):
         wipe_keys(config, log=log, held=run_id)
-        session = None
+        session, room = None, config.run_dir(run_id) / ".room"
         try:
+            # Named here already: a full disk is one of the errors by which a bank may leave.
             with named_when_full(what, config.work_dir):
+                room.write_bytes(os.urandom(_ROOM_BYTES))
                 session = _session(config, run_id, log)
                 yield session
         except (LocalError, DataError) as error:
+            room.unlink(missing_ok=True)
             late = step == "gate" and session is not None and config.bank_id in session.view.joined
-            if not late and (not isinstance(error, LocalError) or error.leaves):
-                with closing(_client(config, patience_seconds=30.0)) as client:
-                    client.outbox.follow(config.run_dir(run_id) / "outbox.jsonl")
-                    leave_run(client, run_id, config.run_dir(run_id), told_of(error), log)
+            if not late and (isinstance(error, DataError | StorageFull) or error.leaves):
+                _leave(config, run_id, error, log)
             raise
         finally:
+            room.unlink(missing_ok=True)
             if session is not None:
                 session.close()
+
+
+_ROOM_BYTES = 16384
+"""Held back in a run's folder, as random bytes, so that a bank whose disk is full can still note that it leaves."""
+
+
+def _leave(config: BankConfig, run_id: str, error: Exception, log: Log) -> None:
+    """Leave a run by an error. By a full disk only one that has not begun: later the bank may come back."""
+    from bank_node.secure_aggregation.leaving import leave_run, told_of
+
+    full, folder = isinstance(error, StorageFull), config.run_dir(run_id)
+    with closing(_client(config, patience_seconds=30.0)) as client:
+        try:
+            # What can't be noted is not sent.
+            client.outbox.follow(folder / "outbox.jsonl")
+            leave_run(client, run_id, folder, told_of(error), log, begun=not full)
+        except OSError as refused:
+            if not storage_full(refused):
+                raise
+            log(f"run {run_id}: bank {config.bank_id} could not say that it leaves: there is no room to note it")
 
 
 def wipe_keys(config: BankConfig | Path | str, *, log: Log = logger.info, held: str = "") -> dict[str, Any]:
@@ -571,16 +593,24 @@ def _session(config: BankConfig, run_id: str, log: Log) -> "RunSession":
 def _reload(config: BankConfig, run_id: str) -> "FederatedModel":
     """The trained model of a run from the bank's own files."""
     from bank_node.boosting import cuts_from_bytes, read_booster
-    from bank_node.training.federated import FederatedModel
+    from bank_node.boosting.errors import BoostingError
+    from bank_node.training.checkpoint import reading
+    from bank_node.training.federated import BINS, FederatedModel
 
     folder = config.run_dir(run_id)
     if not (folder / "model.json").exists():
         raise OutOfOrder(_first(config, run_id, "train", "has not ended training"))
     model_json = (folder / "model.json").read_bytes()
-    model = read_booster(model_json)
+    try:
+        model = read_booster(model_json)
+    except BoostingError as error:
+        # Made from the run's trees, which are kept apart.
+        raise OutOfOrder(_first(config, run_id, "train", "has a damaged model.json")) from error
+    with reading(folder / BINS):
+        cuts = cuts_from_bytes((folder / BINS).read_bytes())
     return FederatedModel(
         trees=list(model.trees),
-        cuts=cuts_from_bytes((folder / "bins.npz").read_bytes()),
+        cuts=cuts,
         base_score=model.base_score,
         model_json=model_json,
         seconds={},

@@ -73,6 +73,7 @@ class OutOfOrder(LocalError):
 class StorageFull(LocalError):
     """There is no room left on a disk of ours. Free some and call again: it goes on where it was, to the same bytes."""
 
+    told = "its disk is full"
     passing = True
     leaves = False
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -86,29 +87,36 @@ def in_parallel(banks: list[str], work: Callable[[str], Any]) -> dict[str, Any]:
     return {bank: future.result() for bank, future in futures.items()}
 
 
-@pytest.fixture
-def node(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Node]:
-    """A node; it adds in so many processes as an indirect parameter says, by default in its own."""
-    certificates = tmp_path / "certificates"
+@contextlib.contextmanager
+def serving(folder: Path, adding_processes: int = 0) -> Iterator[Node]:
+    """A node with its certificates and its store in a folder, and sessions that are closed at the end."""
+    certificates = folder / "certificates"
     make_certificates(certificates, [*BANKS, "dune_bank", "elm_bank"])
     address = f"{LOOPBACK}:{free_port()}"
     server = AggregatorServer(
         AggregatorConfig(
-            adding_processes=getattr(request, "param", 0),
+            adding_processes=adding_processes,
             listen=address,
             console=None,
             ca=certificates / "ca.pem",
             certificate=certificates / "aggregator.pem",
             key=certificates / "aggregator.key",
-            store=f"sqlite:///{tmp_path / 'aggregator.db'}",
+            store=f"sqlite:///{folder / 'aggregator.db'}",
         )
     )
     server.start()
-    made = Node(folder=tmp_path, address=address, server=server)
+    made = Node(folder=folder, address=address, server=server)
     yield made
     for session in made.sessions:
         session.client.close()
     server.stop()
+
+
+@pytest.fixture
+def node(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Node]:
+    """A node; it adds in so many processes as an indirect parameter says, by default in its own."""
+    with serving(tmp_path, getattr(request, "param", 0)) as made:
+        yield made
 
 
 @pytest.fixture(autouse=True)

@@ -52,4 +52,4 @@ def unpack_arrays(data: bytes, names: Sequence[str], *, what: str) -> dict[str, 
         with ONE_READER, np.load(io.BytesIO(data), allow_pickle=False) as archive:
             return {name: archive[name] for name in names}
     except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise BoostingError(f"the checkpoint of the {what} cannot be read; remove it and join the run again") from error
+        raise BoostingError(f"the checkpoint of the {what} cannot be read") from error

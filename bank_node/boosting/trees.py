@@ -289,11 +289,11 @@ def trees_from_bytes(data: bytes) -> list[Tree]:
     n_nodes, n_sets = (int(each[-1]) if each.size else 0 for each in (ends, set_ends))
     for name, dtype in _DTYPES.items():
         if arrays[name].dtype != dtype or arrays[name].shape != (n_nodes,):
-            raise BoostingError(f"the checkpoint of the trees has a wrong array {name}; remove it and join again")
+            raise BoostingError(f"the checkpoint of the trees has a wrong array {name}")
     shapes = {"right_sets": (n_sets, 32), "sets": ends.shape, "metrics": ends.shape, "magnitudes": (ends.size, 3)}
     for name, shape in shapes.items():
         if arrays[name].shape != shape:
-            raise BoostingError(f"the checkpoint of the trees has a wrong array {name}; remove it and join again")
+            raise BoostingError(f"the checkpoint of the trees has a wrong array {name}")
     if not ends.size:
         return []
     pieces = {name: np.split(arrays[name], ends[:-1]) for name in _DTYPES}

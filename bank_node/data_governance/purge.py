@@ -9,7 +9,6 @@ import csv
 import datetime as dt
 import io
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from typing import Any
 
 from bank_node.config import BankConfig
 from bank_node.dataset.feature_tables import identifier_keys
-from bank_node.files import write_atomic
+from bank_node.files import append_record, write_atomic
 from bank_node.models.lineage import seen_by
 from features import DataContract
 from features.identifiers import hashed
@@ -263,9 +262,4 @@ def _without_alerts(config: BankConfig, payments: frozenset[str]) -> int:
 
 
 def _append(config: BankConfig, record: dict[str, Any]) -> None:
-    path = config.work_dir / "purges.jsonl"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as stream:
-        stream.write(json.dumps(record, sort_keys=True) + "\n")
-        stream.flush()
-        os.fsync(stream.fileno())
+    append_record(config.work_dir / "purges.jsonl", json.dumps(record, sort_keys=True))

@@ -137,7 +137,10 @@ def current_model(config: BankConfig) -> tuple[bytes, ReleaseRecord]:
     try:
         voted = check_votes(record.evidence, record.run_id, config.bank_id, config.aggregator.ca)
     except CrossbankError as error:
-        raise LocalError(f"model {path}: {record_path.name} is not what the banks signed: {error}") from error
+        raise LocalError(
+            f"model {path}: {record_path.name} is not what the banks signed: {error}. If the consortium's CA was "
+            f"replaced since: use a copy of the configuration whose `ca` is the one of run {record.run_id}"
+        ) from error
     if voted != found:
         raise LocalError(f"model {path} is not the one that the banks of run {record.run_id} voted for; not used")
     return model, record

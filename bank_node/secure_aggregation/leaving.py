@@ -32,16 +32,20 @@ def told_of(error: Exception) -> str:
     return error.told if isinstance(error, LocalError) else "its data can't be used"
 
 
-def leave_run(client: BankClient, run_id: str, run_dir: Path, reason: str, log: Log) -> None:
+def leave_run(client: BankClient, run_id: str, run_dir: Path, reason: str, log: Log, *, begun: bool = True) -> None:
     """Decline a run that has not begun, or withdraw from one that has, and wipe its keys; the others go on at once.
 
     Args:
         reason: for the consortium.
         log: told what became of it; a node that can't be reached will find out by its deadlines.
+        begun: whether to leave a run that has begun too; otherwise that stays as it is, keys included.
     """
     try:
         view = client.run(run_id)
+        stays = not begun and view.phase not in TERMINAL
         begun = view.phase != Phase.ENROLLING
+        if begun and stays:
+            return
         if view.phase in TERMINAL or (begun and client.bank not in view.members):
             RunSecrets.wipe_file(run_dir / SECRETS)
             return

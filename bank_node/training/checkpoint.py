@@ -1,17 +1,35 @@
 """A run's trees on disk, one record a tree, so that a bank that starts again goes on. It trains nothing."""
 
+import contextlib
 import hashlib
 import os
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 
 from bank_node.boosting import Tree, trees_from_bytes, trees_to_bytes
+from bank_node.boosting.errors import BoostingError
 from protocol.errors import DamagedRunFiles
 
-__all__ = ["TreeFile"]
+__all__ = ["TreeFile", "reading"]
 
 _MAGIC = b"crossbank trees 1\n"
 _HEAD = struct.Struct(">I8s")  # bytes of the record, and the beginning of their SHA-256
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Read a file of a run in the block; whatever is wrong with it means that the bank can't go on with the run.
+
+    Such a file holds what was agreed with the other banks, who do not agree on it a second time.
+
+    Raises:
+        DamagedRunFiles: it is missing, or is not what was written; names the file.
+    """
+    try:
+        yield
+    except (FileNotFoundError, ValueError, KeyError, TypeError, IndexError, BoostingError) as error:
+        raise DamagedRunFiles(f"{path} is missing or damaged; the bank can't go on with this run") from error
 
 
 class TreeFile:
@@ -43,7 +61,8 @@ class TreeFile:
                 raise DamagedRunFiles(
                     f"checkpoint {path} is damaged at tree {len(self.trees)}; the bank can't go on with this run"
                 )
-            self.trees += trees_from_bytes(body)
+            with reading(path):
+                self.trees += trees_from_bytes(body)
             place += _HEAD.size + size
         self._file = path.open("ab")
         if not data:

@@ -31,13 +31,13 @@ from bank_node.consortium import Consortium, Log, whatever_the_roster
 from bank_node.dtypes import Floats, Integers
 from bank_node.evaluation.early_stopping import ValidationJudge
 from bank_node.files import write_atomic
-from bank_node.training.checkpoint import TreeFile
+from bank_node.training.checkpoint import TreeFile, reading
 from bank_node.training.training_input import StartingModel, TrainingInput
 from protocol.field import HALF
 from protocol.run_state import Phase
 from protocol.steps import Point, Step
 
-__all__ = ["BINS", "TURNS", "FederatedModel", "train_model"]
+__all__ = ["BINS", "TURNS", "FederatedModel", "read_turns", "train_model"]
 
 #: In a run's folder: the agreed bins, and with local structure the banks that propose trees in turn.
 BINS, TURNS = "bins.npz", "turns.json"
@@ -112,7 +112,8 @@ def _agree_on_bins(given: TrainingInput, consortium: Consortium, run_dir: Path) 
     """The bins of all banks' rows, from the folder or by a secure sum; ends the binning phase."""
     path, detail = run_dir / BINS, ""
     if path.exists():
-        cuts = cuts_from_bytes(path.read_bytes())
+        with reading(path):
+            cuts = cuts_from_bytes(path.read_bytes())
     else:
         consortium.rewind(given.beginning.anchor)
         cuts, detail = _sum_bins(given, consortium)
@@ -228,7 +229,7 @@ def _proposals(
     from bank_node.training.proposing import Proposer, whose_turn
 
     rows, params = given.rows, given.params
-    able = tuple(json.loads((run_dir / TURNS).read_bytes()))
+    able = read_turns(run_dir)
     proposer = Proposer(rows.columns, rows.labels, cuts, params, start.margins(rows.columns), rows.weights, rows.keys)
     none = np.zeros(code_length(params), dtype=np.int64)
 
@@ -237,6 +238,19 @@ def _proposals(
         return proposer(round_index, trees) if ours else none
 
     return propose
+
+
+def read_turns(run_dir: Path) -> tuple[str, ...]:
+    """The banks that propose trees in turn, as they were agreed.
+
+    Raises:
+        DamagedRunFiles: the file is not what was written.
+    """
+    with reading(run_dir / TURNS):
+        found = json.loads((run_dir / TURNS).read_bytes())
+        if not isinstance(found, list) or not found or not all(isinstance(bank, str) for bank in found):
+            raise ValueError("no list of banks")
+    return tuple(found)
 
 
 def _agree_on_model(model: FederatedModel, grown: int, consortium: Consortium) -> None:

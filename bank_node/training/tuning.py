@@ -19,15 +19,16 @@ from bank_node.consortium import Consortium, Log, whatever_the_roster
 from bank_node.dtypes import Integers
 from bank_node.evaluation.early_stopping import ValidationJudge
 from bank_node.files import write_atomic
+from bank_node.training.checkpoint import reading
 from bank_node.training.federated import BINS, TURNS, FederatedModel, train_model
 from bank_node.training.training_input import TrainingInput
-from protocol.errors import LocalError
+from protocol.errors import OutOfOrder
 from protocol.halving import sets_at_rungs
 from protocol.run_plan import TuningPlan
 from protocol.run_state import Phase
 from protocol.steps import Point, Step
 
-__all__ = ["STATE", "OnScore", "TuningResult", "train_or_tune", "tune_model", "tuned_parameters"]
+__all__ = ["STATE", "OnScore", "TuningResult", "read_scores", "train_or_tune", "tune_model", "tuned_parameters"]
 
 #: A run's scores so far, and at its end the result, in its folder.
 STATE = "tuning.json"
@@ -194,7 +195,7 @@ class _Search:
         self._rounds = self._place = 0
         state = run_dir / STATE
         #: Scores in the order in which they come.
-        self.known: list[float] = json.loads(state.read_bytes())["known"] if state.exists() else []
+        self.known: list[float] = read_scores(state) if state.exists() else []
         #: Seconds by phase, over all sets.
         self.seconds: dict[str, float] = {}
 
@@ -264,11 +265,30 @@ def tuned_parameters(run_dir: Path, params: BoostingParameters, tuning: TuningPl
     """The parameters of a run's model: the best set's where it searched."""
     if tuning is None:
         return params
-    try:
-        best = int(json.loads((run_dir / STATE).read_bytes())["best"])
-    except (OSError, KeyError) as error:
-        raise LocalError(f"run {run_dir.name}: its search has not ended at this bank; train again first") from error
+    state = run_dir / STATE
+    with reading(state):
+        found = json.loads(state.read_bytes()) if state.exists() else {}
+        best = found.get("best") if isinstance(found, dict) else found
+        if best is not None and (type(best) is not int or not 0 <= best < len(tuning.sets)):
+            raise ValueError("no number of a set")
+    if best is None:
+        raise OutOfOrder(
+            f"run {run_dir.name}: its search has not ended at this bank; first run `bank-node train` again"
+        )
     return replace(tuning.parameters(params)[best], n_estimators=tuning.rungs[-1])
+
+
+def read_scores(state: Path) -> list[float]:
+    """The scores that a search knows so far, in the order in which they came.
+
+    Raises:
+        DamagedRunFiles: the file is not what was written.
+    """
+    with reading(state):
+        known = json.loads(state.read_bytes())["known"]
+        if not isinstance(known, list) or not all(isinstance(score, float) for score in known):
+            raise ValueError("no list of scores")
+    return known
 
 
 def _copy(names: Sequence[str], source: Path, target: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
+from aggregator.pki.ca import create_ca
 from bank_node import pipeline
 from bank_node.config import BankConfig, load_config
 from bank_node.models.registry import current_model, find_model, released_runs
@@ -218,6 +219,24 @@ def test_a_changed_model_is_refused_wherever_it_is_used(node: Node, configs: dic
     _tampered(current, lambda b: b + b" ")
     pipeline.register(path, run, log=lambda _: None)
     assert current.read_bytes() == model
+    # Under another CA the votes prove nothing; a copy of the configuration with the run's own CA scores on.
+    create_ca(node.folder / "new_ca")
+    document = yaml.safe_load(path.read_text())
+    new = document["aggregator"] | {"ca": str(node.folder / "new_ca" / "ca.pem")}
+    old = path.read_text()
+    path.write_text(yaml.safe_dump(document | {"aggregator": new}))
+    refused(f"use a copy of the configuration whose `ca` is the one of run {run}")
+    copy = path.with_name("old_ca.yaml")
+    copy.write_text(old)
+    for step in (["score"], ["verify", "--run", run]):
+        done = subprocess.run(
+            [sys.executable, "-m", "bank_node", *step, "--config", str(copy)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+    path.write_text(old)
     # The personalised model likewise.
     path.write_text(path.read_text() + "scoring_model: personal\n")
     folder = config.registry / "personal"

@@ -28,7 +28,7 @@ from protocol import crossbank_pb2 as pb
 from protocol.errors import StorageFull
 from protocol.run_plan import RunPlan
 from simulator.generator import GeneratorSettings, generate
-from tests.conftest import BANKS, Node
+from tests.conftest import BANKS, Node, in_parallel
 from tests.integration.test_contracts import configure
 
 CONTRACT = load_contract()
@@ -146,6 +146,31 @@ def test_training_goes_on_to_the_same_model_after_room_is_made(node: Node, disk:
         assert again.returncode == 0 and "going on with" in again.stderr, again.stderr
         (sha,) = {other.result(timeout=100)["model_sha256"] for other in others}
     assert hashlib.sha256((folder / "model.json").read_bytes()).hexdigest() == sha
+
+
+def test_a_full_disk_before_the_run_begins_is_told_at_once_and_the_bank_may_come_back(
+    node: Node, disk: Path, tmp_path: Path
+) -> None:
+    made = generate(GeneratorSettings(banks=3, customers=80, merchants=50, days=40, seed=5), tmp_path / "data")
+    configs = {
+        bank: configure(node, bank, events, "data", **({"work_dir": str(disk / "work")} if bank == BANKS[0] else {}))
+        for bank, events in zip(BANKS, made.events.values(), strict=True)
+    }
+    for path in configs.values():
+        pipeline.extract(path, log=lambda _: None)
+    plan = RunPlan(params={"n_estimators": 2, "max_depth": 2, "max_bin": 16}).to_json()
+    run = node.open(contract_fingerprint=CONTRACT.fingerprint, parameters_json=plan, enrol_seconds=3000)
+    ballast = fill(disk, 48 * 1024)
+    assert told(bank_node("train", "--config", str(configs[BANKS[0]]), "--run", run, "--ignore-gate"))
+    with node.operator() as operator:
+        view = operator.get_run(run)
+    assert view.phase == "ENROLLING" and not view.joined
+    assert [event.text for event in view.events if "disk is full" in event.text] == ["does not join: its disk is full"]
+    assert not list(load_config(configs[BANKS[0]]).run_dir(run).glob(".room"))
+    ballast.unlink()
+    with aborted_at_the_end(node, run):
+        done = in_parallel(BANKS, lambda bank: pipeline.train(configs[bank], run, log=lambda _: None)["model_sha256"])
+    assert len(set(done.values())) == 1
 
 
 def test_a_full_disk_is_known_behind_whatever_wraps_it(tmp_path: Path) -> None:
