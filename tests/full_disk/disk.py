@@ -25,15 +25,22 @@ class Disk:
         self._folder = os.fsencode(folder)
         self._shim = ctypes.CDLL(None)
         self._shim.full_disk_last.restype = ctypes.c_char_p
-        self._shim.full_disk_arm.argtypes = (ctypes.c_char_p, ctypes.c_char_p, ctypes.c_int, ctypes.c_long)
+        self._shim.full_disk_arm.argtypes = (
+            ctypes.c_char_p,
+            ctypes.c_char_p,
+            ctypes.c_char_p,
+            ctypes.c_int,
+            ctypes.c_long,
+        )
 
-    def full_at_the_next_new_write(self, kinds_in: Path | None = None) -> None:
+    def full_at_the_next_new_write(self, *kinds_in: Path) -> None:
         """Be full at the first write that was never refused: it is known by its call, file and place.
 
         Args:
-            kinds_in: a folder in which one day's, file's or run's write stands for all others like it.
+            kinds_in: at most two folders in which one day's, file's or run's write stands for all others like it.
         """
-        self._shim.full_disk_arm(self._folder, b"" if kinds_in is None else os.fsencode(kinds_in), 2, 0)
+        first, second = (*map(os.fsencode, kinds_in), b"", b"")[:2]
+        self._shim.full_disk_arm(self._folder, first, second, 2, 0)
 
     def make_room(self) -> tuple[int, str]:
         """Take all writes again; how many were asked for, and the last that was refused (empty if none was)."""

@@ -18,7 +18,7 @@
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static char folder[PATH_MAX];
 static volatile int armed = 0; /* 0 off, 1 by count, 2 each write once */
-static char similar[PATH_MAX]; /* under it, each kind of write once */
+static char similar[2][PATH_MAX]; /* under these, each kind of write once */
 static long left = 0, writes = 0;
 static int full = 0;
 static char last[PATH_MAX + 64];
@@ -28,9 +28,10 @@ static long known = 0;
 static uint64_t record = 0; /* what was written last to a ledger */
 
 /* Arm: by count, the write after so many is refused, and all after it; each: the first that was never refused is. */
-void full_disk_arm(const char *where, const char *kinds, int how, long after) {
+void full_disk_arm(const char *where, const char *kinds, const char *kinds_too, int how, long after) {
     pthread_mutex_lock(&lock);
-    snprintf(similar, sizeof similar, "%s", kinds);
+    snprintf(similar[0], sizeof similar[0], "%s", kinds);
+    snprintf(similar[1], sizeof similar[1], "%s", kinds_too);
     snprintf(folder, sizeof folder, "%s/", where);
     left = after, writes = 0, full = 0, last[0] = 0, armed = how;
     pthread_mutex_unlock(&lock);
@@ -71,7 +72,9 @@ static int refused(const char *path, const char *call, long place, const char *d
         } else {
             const char *name = strrchr(path, '/') + 1;
             size_t length = strlen(path);
-            int each = !similar[0] || strncmp(path, similar, strlen(similar));
+            int each = 1;
+            for (int i = 0; i < 2; i++)
+                if (similar[i][0] && !strncmp(path, similar[i], strlen(similar[i]))) each = 0;
             /* A part beside its file has eight random digits at its end. */
             if (name[0] == '.' && length > 9 && path[length - 9] == '.') length -= 9;
             uint64_t h = hash(14695981039346656037ULL, call, strlen(call));

@@ -60,7 +60,7 @@ def attempted(disk: Disk, step: Callable[[], Any]) -> tuple[bool, str]:
     return True, refused
 
 
-def swept(disk: Disk, name: str, step: Callable[[], T], *, kinds_in: Path | None = None, most: int = 1 << 30) -> T:
+def swept(disk: Disk, name: str, step: Callable[[], T], *, kinds_in: tuple[Path, ...] = (), most: int = 1 << 30) -> T:
     """Do a step over and over, each time with a disk that is full at a write at which it never was, until none is left.
 
     Args:
@@ -71,7 +71,7 @@ def swept(disk: Disk, name: str, step: Callable[[], T], *, kinds_in: Path | None
         most: how often the disk is full at most.
     """
     for _ in range(most):
-        disk.full_at_the_next_new_write(kinds_in)
+        disk.full_at_the_next_new_write(*kinds_in)
         done: list[T] = []
         well, refused = attempted(disk, lambda found=done: found.append(step()))
         if refused:
@@ -116,9 +116,9 @@ def lone_bank(folder: Path, *, kinds: bool) -> None:
     assert purged_store != whole_store
     shutil.rmtree(bank)
     bank.mkdir()
-    swept(disk, "extract", extract, kinds_in=bank if kinds else None)
+    swept(disk, "extract", extract, kinds_in=(bank,) if kinds else ())
     assert store() == whole_store, "other features than with room"
-    swept(disk, "purge", purge, kinds_in=bank if kinds else None)
+    swept(disk, "purge", purge, kinds_in=(bank,) if kinds else ())
     assert store() == purged_store, "other features after the purge than with room"
     records = [json.loads(line) for line in (bank / "work" / "purges.jsonl").read_text().splitlines()]
     assert records[-1]["state"] == "done"
@@ -142,8 +142,8 @@ def in_run(node: Node, folder: Path, plan: RunPlan, most: int) -> None:
     disk = Disk(work)
 
     def hit(name: str, step: Callable[[], T]) -> T:
-        # Shared risk extracts anew in each run; every write of that is in the lone bank's sweep.
-        return swept(disk, name, step, kinds_in=work / "store", most=most)
+        # Shared risk extracts anew, which the lone bank's sweep has, and writes a file for each bank and day.
+        return swept(disk, name, step, kinds_in=(work / "store", work / "shared_risk"), most=most)
 
     def others(bank: str) -> str:
         pipeline.train(configs[bank], run, log=quiet)

@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -168,9 +169,16 @@ def test_a_full_disk_before_the_run_begins_is_told_at_once_and_the_bank_may_come
     assert [event.text for event in view.events if "disk is full" in event.text] == ["does not join: its disk is full"]
     assert not list(load_config(configs[BANKS[0]]).run_dir(run).glob(".room"))
     ballast.unlink()
+    joined = threading.Event()
+
+    def train(bank: str) -> str:
+        # Once all others have joined without it, the run would end.
+        assert bank == BANKS[0] or joined.wait(60)
+        done = pipeline.train(configs[bank], run, log=lambda text: joined.set() if "joined" in text else None)
+        return str(done["model_sha256"])
+
     with aborted_at_the_end(node, run):
-        done = in_parallel(BANKS, lambda bank: pipeline.train(configs[bank], run, log=lambda _: None)["model_sha256"])
-    assert len(set(done.values())) == 1
+        assert len(set(in_parallel(BANKS, train).values())) == 1
 
 
 def test_a_full_disk_is_known_behind_whatever_wraps_it(tmp_path: Path) -> None:
