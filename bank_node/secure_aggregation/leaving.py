@@ -93,7 +93,8 @@ def wipe_ended_runs(
             folder = runs_dir / run_id
             try:
                 if run_id == held:
-                    why = _why_over(client, run_id)
+                    # Of a released run `register` may still have to note the votes, if it was stopped before; it wipes.
+                    why = "" if _released(client, run_id) else _why_over(client, run_id)
                 else:
                     with one_at_a_time(folder / ".lock", f"wiping the keys of run {run_id}"):
                         why = _why_over(client, run_id)
@@ -110,6 +111,13 @@ def wipe_ended_runs(
     finally:
         client.close()
     return wiped
+
+
+def _released(client: BankClient, run_id: str) -> bool:
+    try:
+        return client.run(run_id).phase == Phase.RELEASED
+    except (RunAborted, SubmissionRefused):
+        return False
 
 
 def _why_over(client: BankClient, run_id: str) -> str:

@@ -40,7 +40,11 @@ def configs(node: Node, tmp_path: Path) -> dict[str, Path]:
 def opened(node: Node, minimum: int, **plan: object) -> str:
     parameters = RunPlan(params={"n_estimators": 2, "max_depth": 3}, **({"data_until": "2026-03-22"} | plan)).to_json()
     return node.open(
-        contract_fingerprint=CONTRACT.fingerprint, parameters_json=parameters, minimum_roster=minimum, rounds=2
+        contract_fingerprint=CONTRACT.fingerprint,
+        parameters_json=parameters,
+        minimum_roster=minimum,
+        rounds=2,
+        enrol_seconds=600,
     )
 
 
