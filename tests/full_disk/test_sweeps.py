@@ -17,6 +17,7 @@ def test_every_kind_of_write_of_a_bank_s_own_steps(tmp_path: Path) -> None:
     assert len(full(output, "extract")) > 20 and len(full(output, "purge")) > 2
 
 
+@pytest.mark.slow
 def test_the_first_writes_of_each_step_of_a_run(tmp_path: Path) -> None:
     output = run_with_shim(tmp_path, "run", "plain", "4")
     for step in ("train", "evaluate", "register", "score", "personalise"):
