@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from features.contract.mapping import Mapping, identity_mapping
+from features.contract.row_rules import SHARED_ID
 from features.contract.schema import DataContract
 from features.engineering.building import BLOCK_ROWS, build_days
 from features.errors import DataError, EmptyTableError
@@ -163,8 +164,8 @@ def _brought_up_to_date(
     before_step: Step,
 ) -> Extraction:
     """Merge and build what the intake asks for, and say what the store now holds."""
-    write_index(store)
     merged, verdicts = merge_days(store, contract.label.delay_days, threads, before_step)
+    write_index(store)
     built, relabelled = build_days(contract, store, threads, block_rows, before_step)
     every = store.entries()
     entries = [entry for name, entry in every.items() if not is_label_entry(name)]
@@ -180,7 +181,7 @@ def _brought_up_to_date(
         built=tuple(built),
         relabelled=tuple(relabelled),
         rows=sum(entry["rows"] for entry in entries),
-        quarantined=_added_up(entries),
+        quarantined=_with_others(_added_up(entries), store),
         repeated=sum(each["repeated"] for each in facts),
         stored=sum(each["rows"] for each in facts),
         purged=sum(entry["purged"] for entry in entries),
@@ -204,6 +205,13 @@ def _added_up(entries: Iterable[dict[str, Any]]) -> dict[tuple[str, str], int]:
         for column, reason, count in entry["quarantined"]:
             found[column, reason] = found.get((column, reason), 0) + count
     return found
+
+
+def _with_others(found: dict[tuple[str, str], int], store: FeatureStore) -> dict[tuple[str, str], int]:
+    """With the rows that were set aside only when files were merged."""
+    rows = sum(count for count, _ in store.others().values())
+    group = ("payment_id", SHARED_ID)
+    return found | {group: found.get(group, 0) + rows} if rows else found
 
 
 def read_features(

@@ -27,6 +27,7 @@ from bank_node.data_governance.drift import (
 from bank_node.dtypes import Floats, Integers
 from bank_node.files import write_atomic
 from features import DataContract
+from features.contract.row_rules import SHARED_ID
 from features.incremental import read_features
 from features.quality import QualityReport, daily_counts, judge, judge_drift
 from features.sources.files import engine
@@ -59,6 +60,9 @@ def assess(config: BankConfig, contract: DataContract, expected_until: dt.date |
         for column, reason, count in entry["quarantined"]:
             name = f"{column or 'line'}: {reason}"
             quarantined[name] = quarantined.get(name, 0) + int(count)
+    if others := sum(count for count, _ in store.others().values()):
+        name = f"payment_id: {SHARED_ID}"
+        quarantined[name] = quarantined.get(name, 0) + others
     report = judge(
         days,
         contract.quality,
@@ -152,8 +156,10 @@ def told_of_bins(
     write_atomic(config.run_dir(run_id) / "drift.json", json.dumps(drift.to_mapping(), indent=2).encode())
     words = [first_words] if first_words else []
     if contract.quality.publish_counts:
-        entries = FeatureStore(config.store_dir).entries().values()
+        store = FeatureStore(config.store_dir)
+        entries = store.entries().values()
         bad = sum(int(count) for entry in entries for *_, count in entry["quarantined"])
+        bad += sum(count for count, _ in store.others().values())
         counts = np.array([sum(int(entry["rows"]) for entry in entries), bad], dtype=np.int64)
         read, quarantined = secure_sum(Step.bins(unit, "counts").text, counts).tolist()
         words.append(f"all banks read {read} rows, {quarantined} quarantined")

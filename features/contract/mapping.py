@@ -283,6 +283,8 @@ class Mapping(_Model):
                 raise ValueError(f"{name}: sign_of is for direction")
             if column.debit is not None and name not in ("amount", "direction"):
                 raise ValueError(f"{name}: debit and credit are for amount and direction")
+        labels = {f"labels.{name}": column for name, column in self.labels.columns.items()}
+        for name, column in (self.columns | labels).items():
             for code in column.codes or {}:
                 if code in self.nulls:
                     raise ValueError(f"{name}: codes: {code!r} never matches, since nulls makes it no value")

@@ -13,13 +13,33 @@ from features.contract.schema import ColumnSpec, DataContract
 if TYPE_CHECKING:
     import ibis.expr.types as ir
 
-__all__ = ["UNREADABLE_NUMBER", "UNREADABLE_TIME", "Fault", "FaultKind", "label_rules", "row_rules"]
+__all__ = [
+    "SHARED_ID",
+    "UNREADABLE_NUMBER",
+    "UNREADABLE_TIME",
+    "Fault",
+    "FaultKind",
+    "label_rules",
+    "other_payment_sql",
+    "row_rules",
+]
 
 FaultKind = Literal["type", "missing", "code", "range", "label"]
 """What a rule is about: text that can't be read, no value, an unknown code, out of range, a label and its time."""
 
 UNREADABLE_NUMBER = "text that is not a number"
 UNREADABLE_TIME = "text that is not a time"
+SHARED_ID = "the id of a newer row with another account, time and amount"
+
+
+def other_payment_sql(newest: str) -> str:
+    """SQL that is true of a row that is no version of the payment whose id it has.
+
+    Args:
+        newest: a struct of ``account_id``, ``event_time`` and ``amount`` of the newest row of that id. A version of
+            a payment has at least one of the three; a row that differs in all is another payment.
+    """
+    return " AND ".join(f"{name} IS DISTINCT FROM {newest}.{name}" for name in ("account_id", "event_time", "amount"))
 
 
 @dataclass(frozen=True, slots=True)

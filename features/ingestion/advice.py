@@ -24,6 +24,11 @@ _ADVICE: tuple[tuple[str, str], ...] = (
         "no merchant category code",
         "`standard: iso18245` reads codes of three or four digits only: translate with `codes`",
     ),
+    (
+        "the id of a newer row",
+        "two payments have one id: read a column that differs for each payment, or several joined; ids that begin anew "
+        "each day need the day beside them",
+    ),
     ("a control character", "mend the export: an identifier holds a line end or another control character"),
     ("a local time that the clock change skips", "is `zone` right? In that zone there was no such time"),
     ("a local time that the clock change repeats", "say which of the two is meant: `ambiguous: earlier` or `later`"),
@@ -49,6 +54,10 @@ _ADVICE: tuple[tuple[str, str], ...] = (
     (
         "an id in scientific notation",
         "a spreadsheet cut its digits off: export the column as text, from the system itself",
+    ),
+    (
+        "an entry that is not booked",
+        "nothing: a pending or informational entry of a statement is no payment yet",
     ),
     ("line too long", "a line of more than 2 MB is no payment: mend the export"),
     ("unreadable line", "a line has too few or too many fields, or is in another encoding: see `csv` in the mapping"),

@@ -18,6 +18,7 @@ from features.contract.schema import DataContract
 from features.errors import DataError, SourceError
 from features.identifiers import IdentifierKey
 from features.ingestion.normalise import Normalised, normalised, normalised_labels
+from features.ingestion.shared_ids import without_shared_ids
 from features.sources.engines import BankTable
 from features.sources.files import engine, source_files
 from features.sources.table_days import SourceItem, table_days
@@ -28,14 +29,10 @@ from features.store.purging import Purged, load_purged, without_purged
 if TYPE_CHECKING:
     from ibis.backends.duckdb import Backend
 
-__all__ = ["MAX_SHARED_IDS", "Intake", "take_in", "take_in_labels"]
+__all__ = ["Intake", "take_in", "take_in_labels"]
 
-_FORMAT = 3
+_FORMAT = 4
 """Grows when the same file would become other rows than before: then everything is taken in anew."""
-
-
-MAX_SHARED_IDS = 0.01
-"""Largest share of a file's rows whose id another payment has: above it the column is no id of payments."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +103,7 @@ def take_in_labels(
         intake.contract.column("is_fraud").model_dump(mode="json"),
         intake.contract.column("label_time").model_dump(mode="json"),
         intake.mapping.labels.model_dump(mode="json"),
+        intake.mapping.nulls,
         intake.key.fingerprint,
         # Once something was purged, which labels may be kept depends on the payments that are there.
         _payments_digest(store) if load_purged(store).digest else "",
@@ -206,7 +204,7 @@ def _one_file(
         DataError: the file can't be read.
     """
     made = normalised(connection, file, intake.contract, intake.mapping, intake.key, intake.shared_key)
-    _check_ids(connection, file, made)
+    made = without_shared_ids(connection, file, made)
     days: dict[str, tuple[str, int]] = {}
     gone = 0
     con = connection.con
@@ -227,32 +225,6 @@ def _one_file(
     if made.rows != gone + found + sum(count for *_, count in quarantined):
         raise SourceError(f"File {file} changed while it was read: its rows don't add up.")
     return {"rows": made.rows, "quarantined": quarantined, "days": days, "purges": purged.digest, "purged": gone}
-
-
-def _check_ids(connection: "Backend", file: Path, made: Normalised) -> None:
-    """Rows that share an id are repeats of one payment, or the id is none.
-
-    Raises:
-        SourceError: too many rows share an id and differ in account, time and amount; says what to write.
-    """
-    con, good = connection.con, made.good.get_name()
-    # Most files have no id twice: that costs one pass, and nothing is sorted.
-    rows, ids = con.execute(f"SELECT count(*), count(DISTINCT hash(payment_id, direction)) FROM {good}").fetchone()
-    if rows == ids:
-        return
-    (other,) = con.execute(
-        f"""
-        SELECT coalesce(sum(times - 1), 0)::BIGINT FROM (
-            SELECT count(*) AS times FROM {good} GROUP BY payment_id, direction
-            HAVING count(*) > 1 AND count(DISTINCT account_id) > 1 AND count(DISTINCT event_time) > 1
-               AND count(DISTINCT amount) > 1)"""
-    ).fetchone()
-    if other > max(1, MAX_SHARED_IDS * rows):
-        raise SourceError(
-            f"File {file}: column payment_id: {other} of {rows} rows have the id of another row, and another account, "
-            "time and amount: these are no repeats. Map payment_id from a column that differs for each payment, or "
-            "from several that do together (from: [a, b]); ids cut short by a spreadsheet must be exported as text."
-        )
 
 
 def _one_label_file(

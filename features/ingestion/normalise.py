@@ -118,7 +118,8 @@ def normalised_labels(
 def label_mapping(mapping: Mapping) -> Mapping:
     """The section on labels as a mapping of its own."""
     labels = mapping.labels
-    return Mapping(contract=mapping.contract, **{name: getattr(labels, name) for name in LabelMapping.model_fields})
+    own = {name: getattr(labels, name) for name in LabelMapping.model_fields}
+    return Mapping(contract=mapping.contract, nulls=mapping.nulls, **own)
 
 
 def _judged(

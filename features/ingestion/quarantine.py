@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from features.contract.mapping import Mapping
+from features.contract.row_rules import SHARED_ID
 from features.contract.schema import DataContract
 from features.ingestion.advice import advice
 from features.ingestion.normalise import label_mapping, raw_rows
@@ -58,10 +59,18 @@ def set_aside(store: FeatureStore, mapping: Mapping | None = None, *, first: int
         first: how many row numbers to name.
     """
     found: list[SetAside] = []
+    others = store.others()
     for source, entry in store.entries().items():
         folder = store.intake(source)
         numbers = {} if not entry["quarantined"] else quarantined_rows(store, source)
-        groups = sorted(entry["quarantined"], key=lambda each: (-each[2], each[0], each[1]))
+        counts = {(column, reason): count for column, reason, count in entry["quarantined"]}
+        if source in others:
+            group = ("payment_id", SHARED_ID)
+            counts[group] = counts.get(group, 0) + others[source][0]
+            numbers[group] = sorted([*numbers.get(group, []), *others[source][1]])
+        groups = sorted(
+            ((*group, count) for group, count in counts.items()), key=lambda each: (-each[2], each[0], each[1])
+        )
         for column, reason, rows in groups:
             found.append(
                 SetAside(
@@ -106,8 +115,9 @@ def write_index(store: FeatureStore) -> None:
 
     def lines() -> Iterator[str]:
         yield "folder\trows\tquarantined\tsource"
+        others = store.others()
         for source, entry in sorted(store.entries().items()):
-            bad = sum(count for *_, count in entry["quarantined"])
+            bad = sum(count for *_, count in entry["quarantined"]) + others.get(source, (0, []))[0]
             name = " ".join(source.removeprefix(PREFIX).split()) + " (labels)" * is_label_entry(source)
             yield f"{store.intake(source).name}\t{entry['rows']}\t{bad}\t{name}"
 

@@ -1,4 +1,4 @@
-"""Credit transfers from ISO 20022 messages, pacs.008 and pain.001 of any version, as flat rows of text. Keeps no name.
+"""ISO 20022 messages of any version as flat rows of text: pacs.008, pain.001, and statements (camt.053). Keeps no name.
 
 The file is streamed through expat, and only the paths below are looked at: names, addresses and remittance texts are
 passed over. It may come from anywhere, so what XML can do to a parser is refused: document types (and with them all
@@ -11,6 +11,7 @@ from pathlib import Path
 from xml.parsers import expat
 
 from features.errors import SourceError
+from features.sources.camt053 import NOT_BOOKED, StatementError, StatementReader
 
 __all__ = ["ISO20022_COLUMNS", "transfers"]
 
@@ -27,10 +28,14 @@ ISO20022_COLUMNS = (
     "counterparty",
     "counterparty_agent",
     "purpose",
+    "booking_date",
+    "reversal",
+    "bank_code",
 )
 """What a row has, as text or None. ``payment_id`` is the first there is of UETR, TxId, InstrId and EndToEndId, ``time``
 of AccptncDtTm and CreDtTm; accounts are IBAN or other id, agents BIC. ``direction`` is out where the debtor's agent is
-the bank, in where the creditor's is: a transfer within the bank is two rows, one that is not its own has None."""
+the bank, in where the creditor's is: a transfer within the bank is two rows, one that is not its own has None. The last
+three only a statement has; there ``account`` is the statement's, and ``settlement_date`` the value date."""
 
 MAX_DEPTH = 40
 """pacs.008 nests about 12 deep."""
@@ -43,7 +48,7 @@ MAX_TOKEN_BYTES = 1_000_000
 
 _CHUNK = 1 << 16
 
-_MESSAGES = {"FIToFICstmrCdtTrf": "pacs.008", "CstmrCdtTrfInitn": "pain.001"}
+_MESSAGES = {"FIToFICstmrCdtTrf": "pacs.008", "CstmrCdtTrfInitn": "pain.001", "BkToCstmrStmt": "camt.053"}
 
 _HEADER = {("GrpHdr", "MsgId"): "message_id", ("GrpHdr", "CreDtTm"): "created", ("GrpHdr", "NbOfTxs"): "count"}
 
@@ -73,6 +78,9 @@ _TRANSFER = _PARTY | {
     ("Purp", "Cd"): "purpose",
 }
 
+_NONE = (None, None, None)
+"""What only statements have."""
+
 Row = tuple[str | None, ...]
 
 
@@ -96,6 +104,7 @@ class _Reader:
         self._text: list[str] = []
         self._seen = 0
         self.messages = 0
+        self.statements = StatementReader()
 
     def start(self, tag: str, attributes: dict[str, str]) -> None:
         name = tag.rpartition(" ")[2]
@@ -107,6 +116,10 @@ class _Reader:
                 self._start, self._kind = len(self._path), _MESSAGES[name]
                 self._header, self._seen = {}, 0
                 self.messages += 1
+            return
+        if self._kind == "camt.053":
+            self._text = []
+            self._wanted = self.statements.opened(self._path[self._start :], attributes.get("Ccy", "")[:MAX_TEXT])
             return
         if name == "CdtTrfTxInf":
             if self._transfer is not None:
@@ -147,6 +160,9 @@ class _Reader:
             if value:
                 target[field] = value
             self._wanted = None
+        if self._kind == "camt.053":
+            self._statement_end(name)
+            return
         if name == "CdtTrfTxInf" and self._transfer is not None:
             self._seen += 1
             self.rows += self._rows(self._header | self._group | self._transfer)
@@ -156,6 +172,15 @@ class _Reader:
             if said is None or not said.isdecimal() or int(said) != self._seen:
                 raise _Refused(f"has {self._seen} transactions, and its header does not say so")
             self._start, self._group = None, {}
+
+    def _statement_end(self, name: str) -> None:
+        if self._start is not None and len(self._path) < self._start:
+            self._start = None
+            return
+        try:
+            self.rows += self.statements.closed([*self._path[self._start :], name])
+        except StatementError as error:
+            raise _Refused(str(error)) from None
 
     def _rows(self, found: dict[str, str]) -> Iterator[Row]:
         one_of = [found.get(name) for name in ("uetr", "tx_id", "instruction_id", "end_to_end_id")]
@@ -176,20 +201,21 @@ class _Reader:
         out = self._is_ours(debtor_agent) or self._kind == "pain.001"
         into = self._is_ours(creditor_agent)
         if out:
-            yield *common, "out", debtor, creditor, creditor_agent, purpose
+            yield *common, "out", debtor, creditor, creditor_agent, purpose, *_NONE
         if into:
-            yield *common, "in", creditor, debtor, debtor_agent, purpose
+            yield *common, "in", creditor, debtor, debtor_agent, purpose, *_NONE
         if not out and not into:
-            yield *common, None, debtor, creditor, creditor_agent, purpose
+            yield *common, None, debtor, creditor, creditor_agent, purpose, *_NONE
 
     def _is_ours(self, agent: str | None) -> bool:
         return agent is not None and agent.upper()[:8] in self._own
 
 
-def transfers(file: Path, own_agents: Iterable[str]) -> Iterator[list[Row]]:
+def transfers(file: Path, own_agents: Iterable[str], unreadable: dict[str, int] | None = None) -> Iterator[list[Row]]:
     """The rows of one file, in lists of some thousands.
 
     Args:
+        unreadable: takes what was passed over and counts as a row, by reason, once the rows are all read.
         own_agents: BICs of the bank itself; the first eight characters count.
 
     Raises:
@@ -221,7 +247,9 @@ def transfers(file: Path, own_agents: Iterable[str]) -> Iterator[list[Row]]:
     except _Refused as refusal:
         raise SourceError(f"File {file} {refusal}, near line {parser.CurrentLineNumber}.") from None
     if not reader.messages:
-        raise SourceError(f"File {file} is neither a pacs.008 nor a pain.001 message.")
+        raise SourceError(f"File {file} is no pacs.008, pain.001 or camt.053 message.")
+    if unreadable is not None and reader.statements.unbooked:
+        unreadable[NOT_BOOKED] = reader.statements.unbooked
     yield reader.rows
 
 

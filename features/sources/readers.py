@@ -132,19 +132,21 @@ def read_text_rows(connection: "Backend", rows: TextRows) -> RawTable:
 
 
 def read_iso20022(connection: "Backend", file: Path, columns: tuple[str, ...], own_agents: tuple[str, ...]) -> RawTable:
-    """The credit transfers of a message; columns are those of `features.sources.iso20022`, all text."""
+    """The payments of a message or statement; columns are those of `features.sources.iso20022`, all text."""
     import pyarrow
 
     whole, batch = f"messages_{uuid.uuid4().hex}", f"batch_{uuid.uuid4().hex}"
     connection.con.execute(f"CREATE TEMP TABLE {whole} ({', '.join(f'{name} VARCHAR' for name in ISO20022_COLUMNS)})")
-    for rows in transfers(file, own_agents):
+    unreadable: dict[str, int] = {}
+    for rows in transfers(file, own_agents, unreadable):
         fields = list(zip(*rows, strict=True)) or [()] * len(ISO20022_COLUMNS)
         arrays = [pyarrow.array(values, pyarrow.string()) for values in fields]
         connection.con.register(batch, pyarrow.Table.from_arrays(arrays, names=list(ISO20022_COLUMNS)))
         connection.con.execute(f"INSERT INTO {whole} SELECT * FROM {batch}")
         connection.con.unregister(batch)
     name = _select(connection, [column for column in columns if column in ISO20022_COLUMNS], whole, [])
-    return RawTable(table=connection.table(name), rows=_count(connection, name))
+    rows_ = _count(connection, name) + sum(unreadable.values())
+    return RawTable(table=connection.table(name), rows=rows_, unreadable=unreadable)
 
 
 def _select(connection: "Backend", columns: list[str], source: str, parameters: list[str]) -> str:

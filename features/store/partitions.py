@@ -83,6 +83,19 @@ class FeatureStore:
                 found[entry["source"]] = entry
         return found
 
+    def others(self) -> dict[str, tuple[int, list[int]]]:
+        """Rows that were set aside when days were merged, since a newer row of another payment has their id.
+
+        Returns:
+            By source: how many, and the first of their numbers.
+        """
+        found: dict[str, tuple[int, list[int]]] = {}
+        for day in self.days("events"):
+            for source, (count, first) in self.facts(self.partition("events", day)).get("others", {}).items():
+                before, rows = found.get(source, (0, []))
+                found[source] = (before + int(count), sorted([*rows, *first]))
+        return found
+
     def intake(self, source: str) -> Path:
         """The folder of one source file. Named by a digest: a file's name may be long or personal."""
         return self.root / "intake" / hashlib.sha256(source.encode()).hexdigest()[:20]

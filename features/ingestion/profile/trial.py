@@ -12,6 +12,7 @@ from features.contract.schema import DataContract
 from features.errors import DataError, SourceError
 from features.ingestion.normalise import Normalised, normalised
 from features.ingestion.profile.sample import Sample, first_rows
+from features.ingestion.shared_ids import without_shared_ids
 from features.sources.engines import BankTable
 from features.sources.files import engine, source_files
 
@@ -75,7 +76,7 @@ def tried(source: Path | str | BankTable, contract: DataContract, mapping: Mappi
             else _rows_file(sample, folder)
         )
         try:
-            made = normalised(connection, file, contract, mapping, None)
+            made = without_shared_ids(connection, file, normalised(connection, file, contract, mapping, None))
         except DataError as error:
             # The text names the temporary file; the bank knows its own.
             raise SourceError(str(error).replace(str(file), sample.where)) from error

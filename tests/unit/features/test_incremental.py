@@ -23,9 +23,11 @@ import features.engineering.building
 import features.store.merging
 from features import DataContract, extract_features
 from features.contract.mapping import Mapping, identity_mapping
+from features.contract.row_rules import SHARED_ID
 from features.errors import DataError, EmptyTableError, SourceError
 from features.identifiers import IdentifierKey, hashed
 from features.incremental import Extraction, extract_days, read_features
+from features.ingestion.quarantine import set_aside
 from features.store.partitions import FeatureStore
 from tests.unit.features.engineering.test_point_in_time import EVERYTHING
 from tests.unit.features.payments import START, frame, good_frame, payment, written
@@ -105,9 +107,6 @@ def completed(row: Row) -> Row:
     return payment(0) | row | {"label_time": row["event_time"] + timedelta(days=after) if known else None}
 
 
-files = st.dictionaries(
-    st.sampled_from(["f0", "f1", "f2", "g"]), st.lists(rows.map(completed), min_size=1, max_size=5), min_size=1
-)
 steps = st.lists(
     st.tuples(
         st.sampled_from(["f0", "f1", "f2", "g"]),  # the file that changes
@@ -131,18 +130,46 @@ def deliver(folder: Path, name: str, content: list[Row] | None) -> None:
     os.replace(path.with_suffix(".part"), path)
 
 
-def newest(delivered: dict[str, list[Row]], versioned: bool) -> list[Row]:
-    """The oracle of merging: each payment's newest row, with its newest label."""
+def is_other(row: Row, than: Row) -> bool:
+    """Whether it is another payment, although it has the id: a version has the account, the time or the amount."""
+    return all(row[name] != than[name] for name in ("account_id", "event_time", "amount"))
+
+
+def versions_of(delivered: dict[str, list[Row]], versioned: bool) -> Iterator[list[Row]]:
+    """Each payment's rows, the newest last, without those of other payments: first in each file, then over all."""
     ranked: dict[tuple[str, str], list[tuple[tuple[str, str, int], Row]]] = {}
     for name, content in delivered.items():
+        here: dict[tuple[str, str], list[tuple[tuple[str, str, int], Row]]] = {}
         for place, row in enumerate(content):
             rank = (row["version"] if versioned else "", name, place)
-            ranked.setdefault((row["payment_id"], row["direction"]), []).append((rank, row))
+            here.setdefault((row["payment_id"], row["direction"]), []).append((rank, row))
+        for payment_key, found in here.items():
+            last = max(found, key=lambda each: each[0])[1]
+            ranked.setdefault(payment_key, []).extend(each for each in found if not is_other(each[1], last))
+    for found in ranked.values():
+        found.sort(key=lambda each: each[0])
+        yield [row for _, row in found if not is_other(row, found[-1][1])]
+
+
+def can_be_told(content: list[Row]) -> bool:
+    """A file with more than one row of another payment's id is refused, whatever says which row is newer."""
+    others = (len(content) - sum(map(len, versions_of({"f": content}, versioned))) for versioned in (False, True))
+    return max(others) <= 1
+
+
+files = st.dictionaries(
+    st.sampled_from(["f0", "f1", "f2", "g"]),
+    st.lists(rows.map(completed), min_size=1, max_size=5).filter(can_be_told),
+    min_size=1,
+)
+
+
+def newest(delivered: dict[str, list[Row]], versioned: bool) -> list[Row]:
+    """The oracle of merging: each payment's newest row, with its newest label."""
     merged = []
-    for versions in ranked.values():
-        versions.sort(key=lambda each: each[0])
-        row = dict(versions[-1][1])
-        labels = [each for _, each in versions if each["is_fraud"] is not None]
+    for versions in versions_of(delivered, versioned):
+        row = dict(versions[-1])
+        labels = [each for each in versions if each["is_fraud"] is not None]
         row["is_fraud"] = labels[-1]["is_fraud"] if labels else None
         row["label_time"] = labels[-1]["label_time"] if labels else None
         if row["label_time"] is not None:
@@ -186,7 +213,11 @@ def check_any_history(delivered: dict[str, list[Row]], history: list[Any], versi
         assert (done.rows, done.repeated, done.stored) == (at_once.rows, at_once.repeated, at_once.stored)
         assert done.rows == sum(map(len, delivered.values()))
         assert done.stored == len(newest(delivered, versioned))
-        assert done.rows == done.stored + done.repeated
+        versions = sum(map(len, versions_of(delivered, versioned)))
+        assert done.repeated == versions - done.stored
+        assert done.quarantined == ({("payment_id", SHARED_ID): done.rows - versions} if done.rows > versions else {})
+        aside = set_aside(FeatureStore(store), mapping)
+        assert sum(group.rows for group in aside) == sum(len(group.first) for group in aside) == done.rows - versions
         if any(row["direction"] == "out" for row in newest(delivered, versioned)):
             pd.testing.assert_frame_equal(table, full(delivered, versioned, folder))
         nothing, _ = extracted(source, store, mapping)

@@ -23,7 +23,7 @@ from features.contract.mapping import Mapping
 from features.errors import DataError
 from features.identifiers import IdentifierKey
 from features.incremental import Extraction, extract_days
-from features.sources.iso20022 import transfers
+from features.sources.iso20022 import ISO20022_COLUMNS, transfers
 from features.store.partitions import FeatureStore
 from tests.unit.features.payments import good_frame, payment
 
@@ -308,7 +308,8 @@ XML_CASES = [
     xml("a message cut short", pacs()[:-100], refused="is not whole XML"),
     xml("fewer transfers than said", pacs(2, said=3), refused="its header does not say so"),
     xml("an unknown encoding", pacs().replace('"1.0"', '"1.0" encoding="klingon"'), refused="not whole XML"),
-    xml("a statement", "<Document><BkToCstmrStmt/></Document>", refused="neither a pacs.008 nor a pain.001"),
+    xml("a statement without an entry", "<Document><BkToCstmrStmt/></Document>", refused="has no row"),
+    xml("a notification of entries", "<Document><BkToCstmrDbtCdtNtfctn/></Document>", refused="is no pacs.008, pain.001 or camt.053 message"),
     xml("no XML", line(0), refused="not whole XML"),
     xml("a transfer within a transfer", pacs(2).replace("<Dbtr>", "<CdtTrfTxInf/><Dbtr>", 1), refused="within a transfer"),
     xml("a transfer without an amount", pacs(2).replace('<IntrBkSttlmAmt Ccy="USD">12.50</IntrBkSttlmAmt>', ""), 1, row("amount", "no currency")),
@@ -435,7 +436,7 @@ def test_no_damage_to_a_message_is_anything_but_refused(tmp_path: Path, data: st
     path.write_bytes(content)
     try:
         for batch in transfers(path, [OUR_BANK]):
-            assert all(len(each) == 12 for each in batch)
+            assert all(len(each) == len(ISO20022_COLUMNS) for each in batch)
     except DataError as error:
         assert "message.xml" in str(error)
 
@@ -476,8 +477,8 @@ def test_a_customer_s_initiation_is_outgoing(tmp_path: Path) -> None:
     found = [each for batch in transfers(path, [OUR_BANK]) for each in batch]
     common = ("2024-01-05T10:00:00+01:00", "2024-01-06")
     assert found == [
-        ("M", "1", "NOTPROVIDED", *common, "1.00", "CHF", "out", "CH1", "FR1", "BBBBFRPP", None),
-        ("M", "2", "NOTPROVIDED", *common, "2.00", "CHF", "out", "CH2", "FR2", "BBBBFRPP", None),
+        ("M", "1", "NOTPROVIDED", *common, "1.00", "CHF", "out", "CH1", "FR1", "BBBBFRPP", *[None] * 4),
+        ("M", "2", "NOTPROVIDED", *common, "2.00", "CHF", "out", "CH2", "FR2", "BBBBFRPP", *[None] * 4),
     ]
 
 

@@ -193,6 +193,18 @@ def test_incoming_payments_take_no_label(tmp_path: Path) -> None:
     assert events.groupby("direction")["is_fraud"].sum().to_dict() == {"in": 0.0, "out": 1.0}
 
 
+def test_the_mapping_s_words_for_no_value_count_for_labels_too(bank: Bank) -> None:
+    bank.tell("cases", ("p3", "1", 5), ("p4", "n/a", None))
+    plain = identity_mapping(EVERYTHING)
+    before = bank.extract(plain)
+    assert before.labels.quarantined == {("labels.is_fraud", "text that is not a number"): 1}
+    done = bank.extract(plain.model_copy(update={"nulls": ("n/a",)}))
+    assert done.labels.quarantined == {("labels.is_fraud", "no value"): 1}
+    codes = {"payment_id": {"from": "p"}, "is_fraud": {"from": "v", "codes": {"n/a": 0}}}
+    with pytest.raises(ValueError, match=r"labels\.is_fraud: codes: 'n/a' never matches"):
+        Mapping.model_validate(plain.model_dump(by_alias=True) | {"nulls": ["n/a"], "labels": {"columns": codes}})
+
+
 def test_bad_rows_are_set_aside_and_an_export_is_mapped(bank: Bank) -> None:
     (bank.labels / "cases.csv").write_text(
         "Case;Txn;Verdict;Closed\n1;p3;FRAUD;14.01.2024 10:00:00\n2;p4;genuine;15.01.2024 10:00:00\n"
