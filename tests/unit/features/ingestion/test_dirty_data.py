@@ -308,7 +308,6 @@ XML_CASES = [
     xml("a message cut short", pacs()[:-100], refused="is not whole XML"),
     xml("fewer transfers than said", pacs(2, said=3), refused="its header does not say so"),
     xml("an unknown encoding", pacs().replace('"1.0"', '"1.0" encoding="klingon"'), refused="not whole XML"),
-    xml("a statement without an entry", "<Document><BkToCstmrStmt/></Document>", refused="has no row"),
     xml("a notification of entries", "<Document><BkToCstmrDbtCdtNtfctn/></Document>", refused="is no pacs.008, pain.001 or camt.053 message"),
     xml("no XML", line(0), refused="not whole XML"),
     xml("a transfer within a transfer", pacs(2).replace("<Dbtr>", "<CdtTrfTxInf/><Dbtr>", 1), refused="within a transfer"),

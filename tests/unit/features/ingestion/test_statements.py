@@ -112,6 +112,11 @@ def test_a_booking_without_details_is_one_row(tmp_path: Path) -> None:
     assert (done.rows, done.stored, done.quarantined) == (2, 2, {})
 
 
+def test_a_statement_without_an_entry_is_no_fault(tmp_path: Path) -> None:
+    done = extracted(tmp_path, statement(entry("R1", "10.00")), statement(count=0))
+    assert (len(done.taken), done.rows, done.stored) == (2, 1, 1)
+
+
 def test_a_transaction_of_a_batch_without_an_amount_is_set_aside(tmp_path: Path) -> None:
     batch = entry("R1", "10.00", "DBIT", detail("a", '<Amt Ccy="USD">1.00</Amt>'), detail("b"))
     done = extracted(tmp_path, statement(batch))
