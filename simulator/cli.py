@@ -70,10 +70,7 @@ def train(
     ] = None,
     params: Annotated[
         Path | None,
-        typer.Option(
-            help="YAML: XGBoost's parameter names, n_estimators and max_bin; what it leaves out is XGBoost's default. "
-            "Without it: what suits rare frauds, see docs/boosting.md."
-        ),
+        typer.Option(help="XGBoost's parameters, YAML. Without it: what suits rare frauds (docs/boosting.md)."),
     ] = None,
     plain: Annotated[bool, typer.Option("--plain", help="Sum in memory, without encryption; nothing is sent.")] = False,
     in_process: Annotated[

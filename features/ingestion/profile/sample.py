@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow
 
-__all__ = ["SAMPLE_ROWS", "Sample", "first_rows"]
+__all__ = ["SAMPLE_ROWS", "Sample", "first_rows", "form_of"]
 
 SAMPLE_ROWS = 50_000
 SAMPLE_BYTES = 8_000_000
