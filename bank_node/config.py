@@ -1,6 +1,7 @@
 """The bank's configuration file. It holds paths to secrets, never secrets; unknown keys are refused."""
 
 import ipaddress
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
@@ -15,7 +16,6 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_core import ErrorDetails
 
 from features.sources.engines import BankTable
 from protocol.channel import TlsFiles
@@ -240,7 +240,7 @@ def load_config(path: Path) -> BankConfig:
     )
 
 
-def _meant(fault: ErrorDetails) -> str:
+def _meant(fault: Mapping[str, Any]) -> str:
     """What an unknown key was probably meant to be: one of the keys of its section."""
     if fault["type"] != "extra_forbidden":
         return ""

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from bank_node.secure_aggregation.session import RunSession
     from bank_node.training.federated import FederatedModel
     from bank_node.transport.client import BankClient
-    from features import DataContract
 
 __all__ = ["evaluate", "extract", "gate", "open_run", "personalise", "purge", "register", "score", "train", "wipe_keys"]
 
@@ -62,6 +61,7 @@ def extract(config_path: Path | str, *, log: Log = logger.info) -> dict[str, Any
             contract's quality gate lets pass; mend the mapping, see `bank-node quarantine`, and extract again.
         features.errors.DataError: a file of payments can't be used; the features of before stay.
     """
+    from bank_node.data_governance.set_aside import warn_of_quarantine
     from bank_node.dataset.feature_tables import identifier_keys
     from bank_node.shared_risk.rows import link_noted
     from features import load_contract
@@ -122,38 +122,8 @@ def extract(config_path: Path | str, *, log: Log = logger.info) -> dict[str, Any
         "payments": (done.rows, sum(quarantined.values())),
         "labels": (done.labels.rows, sum(done.labels.quarantined.values())),
     }
-    _warn_of_quarantine(config, contract, shares, result, log)
+    warn_of_quarantine(config, contract, shares, result, log)
     return result
-
-
-QUARANTINE_WARNING = 0.01
-"""An extraction warns when a larger share of the rows was set aside: a clean export has hardly any."""
-
-
-def _warn_of_quarantine(
-    config: BankConfig, contract: "DataContract", shares: dict[str, tuple[int, int]], result: dict[str, Any], log: Log
-) -> None:
-    """Say when many rows were set aside, of payments or labels.
-
-    Raises:
-        features.errors.TooManyQuarantined: more than the quality gate lets pass.
-    """
-    from features.errors import TooManyQuarantined
-    from features.quality import quarantine_finding
-
-    bad = []
-    for what, (rows, aside) in shares.items():
-        finding = quarantine_finding(rows, aside, contract.quality)
-        if rows and aside / rows > min(QUARANTINE_WARNING, contract.quality.quarantined):
-            log(f"warning: {what}: {finding.words}; `bank-node quarantine` says which, and what would mend them")
-        if not finding.good:
-            bad.append(f"of the {what} {finding.words}")
-    if bad:
-        raise TooManyQuarantined(
-            f"bank {config.bank_id}: {'; '.join(bad)}. The store has the other rows; the bank would not join a run: "
-            "see `bank-node quarantine`, mend the mapping or the export, and extract again",
-            result,
-        )
 
 
 def open_run(config_path: Path | str) -> str | None:

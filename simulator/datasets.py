@@ -12,10 +12,21 @@ import yaml
 from protocol.errors import ConfigError
 from simulator.generator import GeneratedConsortium
 
-__all__ = ["contract_for", "load_dataset", "thins_out"]
+__all__ = ["contract_for", "load_dataset", "thins_out", "unlike_life"]
 
 _CARD_BANKS = {"north_bank": 40, "harbour_bank": 25, "city_bank": 15, "union_bank": 12, "valley_bank": 8}
 _LABEL_DELAY = pd.Timedelta(days=14)
+_UNLIKE_LIFE: dict[str, tuple[dict[str, float], str]] = {
+    "transfers.parquet": (
+        {"volume_low": 0.0},
+        "its last weeks thin out: the quality gate has no least volume of a day here",
+    ),
+    "transactions.parquet": (
+        {"drift_stop": 100.0},
+        "its last four weeks are nearly all of two categories: the quality gate only warns of drift here",
+    ),
+}
+"""By a data set's file: limits of the gate that it can't keep, and why."""
 _FIRST_DAY = pd.Timestamp("2026-01-05")
 
 
@@ -64,15 +75,22 @@ def load_dataset(
 def contract_for(path: Path, out: Path) -> Path | None:
     """The contract that a data set's banks can keep, written to `out`; None where the packaged one will do.
 
-    The transfers come from a simulation that runs out: in its last three weeks a day's payments fall to a twentieth. A
-    quality gate takes that for a broken feed, as it should, so for this set it has no least volume of a day.
+    The transfers come from a simulation that runs out: in its last three weeks a day's payments fall to a twentieth.
+    The card payments change all at once: in their last four weeks nearly all are of two categories out of fourteen.
+    A quality gate takes either for a broken feed, as it should, so for these sets it has no such bound.
     """
-    if not thins_out(path):
+    found = next((limits for name, (limits, _) in _UNLIKE_LIFE.items() if (path / name).exists()), None)
+    if found is None:
         return None
     contract = yaml.safe_load(resources.files("features").joinpath("contract/packaged/payments_v1.yaml").read_bytes())
-    contract["quality"]["volume_low"] = 0.0
+    contract["quality"].update(found)
     out.write_text(yaml.safe_dump(contract, sort_keys=False))
     return out
+
+
+def unlike_life(path: Path) -> str:
+    """What a data set's quality gate is loosened for, in words; empty where it is not."""
+    return next((words for name, (_, words) in _UNLIKE_LIFE.items() if (path / name).exists()), "")
 
 
 def thins_out(path: Path) -> bool:

@@ -36,7 +36,7 @@ from protocol.private_files import write_secret
 from protocol.starting_parameters import starting_parameters
 from simulator.airflow.rest import AirflowRest
 from simulator.airflow.stack import AirflowStack, stop_stack
-from simulator.datasets import contract_for, thins_out
+from simulator.datasets import contract_for, thins_out, unlike_life
 from simulator.harness.measuring import provenance
 from simulator.harness.processes import (
     AggregatorProcess,
@@ -74,8 +74,8 @@ def run_demo(data: Path | None, out: Path, *, keep: bool, trees: int, broken_ban
     banks = sorted(events)
     broken = banks[-1] if broken_bank else None
     contract = None if data is None else contract_for(data, out / "contract.yaml")
-    if contract is not None:
-        screen.print("  its last weeks thin out: the quality gate has no least volume of a day here")
+    if data is not None and contract is not None:
+        screen.print(f"  {unlike_life(data)}")
     configs, consortium, settings = _configure(out, events, trees, contract)
     if broken:
         _break_feed(events[broken])

@@ -99,7 +99,8 @@ def _own_drift(store: FeatureStore, contract: DataContract) -> dict[str, float |
     newest, full = days[-1] - dt.timedelta(days=RECENT_DAYS), days[0] + dt.timedelta(days=SHORT_DAYS)
     grids = [feature.grid.edges() for feature in contract.features if feature.name in names]
     found = {which: [np.zeros(len(grid) + 2, dtype=np.int64) for grid in grids] for which in (True, False)}
-    for first, last, recent in ((full, newest, False), (newest + dt.timedelta(days=1), None, True)):
+    edge = newest + dt.timedelta(days=1)
+    for first, last, recent in ((full, edge, False), (edge, None, True)):
         for table in read_features(store, contract, since=first, until=last):
             if not len(table):
                 continue

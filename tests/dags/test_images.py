@@ -23,6 +23,8 @@ DISTRIBUTIONS = {
     "grpc": "grpcio",
     "grpc_health": "grpcio-health-checking",
     "ibis": "ibis-framework",
+    "charset_normalizer": "charset-normalizer",
+    "python_calamine": "python-calamine",
 }
 
 

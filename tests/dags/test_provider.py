@@ -13,7 +13,9 @@ import pytest
 from protocol import errors
 
 #: What may pass by itself, so that a retry can help; all our other errors fail a task at once.
-PASSING = {"AggregatorUnreachable", "AggregatorFailed", "AlreadyRunning", "NodeNotReady", "RosterChanged"}
+PASSING = {
+    "AggregatorUnreachable", "AggregatorFailed", "AlreadyRunning", "NodeNotReady", "RosterChanged", "StorageFull",
+}  # fmt: skip
 PATHS = {"ca": "/etc/ca.pem", "certificate": "/etc/a.pem", "key": "/etc/a.key"}
 ENDPOINT = {"address": "127.0.0.1:9", **PATHS, "give_up_at": 1e12, "poll_seconds": 0.01}
 

@@ -7,7 +7,7 @@ import pytest
 
 from features import load_contract
 from protocol.errors import ConfigError
-from simulator.datasets import contract_for, load_dataset
+from simulator.datasets import contract_for, load_dataset, unlike_life
 from simulator.demo import run_demo
 from tests.outside_data import SHARED, needs
 
@@ -53,16 +53,18 @@ def test_an_unknown_folder_is_a_clear_error(tmp_path: Path) -> None:
         load_dataset(tmp_path, tmp_path / "out")
 
 
-def test_only_the_set_that_runs_out_of_payments_has_a_gate_without_a_least_volume(tmp_path: Path) -> None:
+def test_a_set_s_gate_lacks_only_the_bound_that_the_set_can_t_keep(tmp_path: Path) -> None:
     cards, transfers = tmp_path / "cards", tmp_path / "transfers"
     for folder, name in ((cards, "transactions"), (transfers, "transfers")):
         folder.mkdir()
         (folder / f"{name}.parquet").touch()
-    assert contract_for(cards, tmp_path / "none.yaml") is None
-    made = contract_for(transfers, tmp_path / "contract.yaml")
-    packaged, changed = load_contract(None), load_contract(made)
-    assert changed.quality == packaged.quality.model_copy(update={"volume_low": 0.0}) != packaged.quality
-    assert changed.model_copy(update={"quality": packaged.quality}) == packaged
+    assert contract_for(tmp_path, tmp_path / "none.yaml") is None and unlike_life(tmp_path) == ""
+    packaged = load_contract(None)
+    for folder, limits in ((transfers, {"volume_low": 0.0}), (cards, {"drift_stop": 100.0})):
+        changed = load_contract(contract_for(folder, tmp_path / "contract.yaml"))
+        assert changed.quality == packaged.quality.model_copy(update=limits) != packaged.quality
+        assert changed.model_copy(update={"quality": packaged.quality}) == packaged
+        assert unlike_life(folder)
 
 
 def test_a_broken_feed_is_not_shown_where_it_could_not_be_told_apart(tmp_path: Path) -> None:
