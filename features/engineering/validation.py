@@ -151,6 +151,12 @@ def _check_columns(raw: "ir.Table", source: Source, part: Part, contract: DataCo
     import pandera.errors
     import pandera.ibis as pa
 
+    file = part.files[0]
+    missing = [column.name for column in contract.columns if column.required and column.name not in raw.columns]
+    if missing:
+        twice = [name for name in missing if f"{name}#1" in raw.columns]
+        more = f": it has two columns of the same name {', '.join(twice)}; keep one" if twice else ""
+        raise MissingColumnError(f"{file} has no column {', '.join(missing)}{more}.", column=missing[0])
     types = {"string": dt.string, "number": dt.float64, "timestamp": dt.Timestamp(scale=6)}
     schema = pa.DataFrameSchema(
         {
@@ -161,11 +167,6 @@ def _check_columns(raw: "ir.Table", source: Source, part: Part, contract: DataCo
     try:
         schema.validate(_typed(raw, source, part, contract, fill=False).limit(0), lazy=True)
     except pandera.errors.SchemaErrors as errors:
-        file = part.files[0]
-        missing = [column.name for column in contract.columns if column.required and column.name not in raw.columns]
-        if missing:
-            names = ", ".join(missing)
-            raise MissingColumnError(f"{file} has no column {names}.", column=missing[0]) from None
         wrong = [fault.schema.name for fault in errors.schema_errors]
         sentences = [
             f"{file}: column {name} must be of type {contract.column(name).type}, and is {raw[name].type()}."

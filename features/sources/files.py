@@ -149,7 +149,7 @@ def source_files(path: Path | str) -> list[Path]:
     if path.is_dir():
         found = sorted(file for file in path.rglob("*") if _is_data(file.relative_to(path)) and file.is_file())
         if not found:
-            raise SourceError(f"Folder {path} has no .parquet, .csv or .xml file.")
+            raise SourceError(f"Folder {path} has no file that ends in one of {', '.join(sorted(ENDINGS))}.")
     elif path.is_file():
         found = [path]
         if not _is_data(Path(path.name)):

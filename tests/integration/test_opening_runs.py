@@ -102,14 +102,16 @@ def test_the_newest_contract_of_a_bank_counts(node: Node) -> None:
 def test_a_bank_refuses_before_it_joins_what_a_node_should_not_have_opened(node: Node) -> None:
     config = configure(node, BANKS[0], node.folder / "no payments", "data")
     run_id = node.open(contract_fingerprint=CONTRACT.fingerprint)
-    run = node.server.coordinator._runs[run_id]
     for text in WRONG:
         # A node that does not check, or lies.
-        run.settings = node.settings(contract_fingerprint=CONTRACT.fingerprint, parameters_json=text, rounds=2)
+        lie = node.settings(contract_fingerprint=CONTRACT.fingerprint, parameters_json=text, rounds=2)
         with pytest.raises(PlanError) as told:
-            announced_plan(run.settings)
+            announced_plan(lie)
         for step in (pipeline.gate, pipeline.train):
+            # The bank declines, and the node then has another value in the run's place.
+            node.server.coordinator._runs[run_id].settings = lie
             with pytest.raises(PlanError) as bank:
                 step(config, run_id, log=lambda _: None)
             assert str(bank.value) == str(told.value)
-    assert run.joined == []
+    run = node.server.coordinator._runs[run_id]
+    assert run.joined == [] and run.declined == {BANKS[0]}

@@ -246,15 +246,15 @@ def test_a_file_without_a_byte_is_refused(tmp_path: Path) -> None:
 
 def test_missing_files_are_named(tmp_path: Path) -> None:
     assert "There is no file or folder" in str(refusal(tmp_path / "none.parquet"))
-    assert "has no .parquet, .csv or .xml file" in str(refusal(tmp_path))
+    assert "has no file that ends in one of" in str(refusal(tmp_path))
     (tmp_path / "payments.xlsx").write_bytes(b"x")
-    assert "must end in .parquet, .csv or .xml" in str(refusal(tmp_path / "payments.xlsx"))
+    assert "is neither Parquet nor plain CSV: extract it into a store, with a mapping" in str(refusal(tmp_path / "payments.xlsx"))
 
 
 def test_two_kinds_in_one_folder_are_refused(tmp_path: Path) -> None:
     written(good_frame(), tmp_path / "a.parquet")
     written(good_frame(), tmp_path / "b.csv")
-    assert "has both .csv and .parquet files" in str(refusal(tmp_path))
+    assert "has both csv and parquet files; keep one kind" in str(refusal(tmp_path))
 
 
 @pytest.mark.parametrize("kept", [0.1, 0.5, 0.99])
