@@ -248,7 +248,8 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
     assert "There is no file or folder" in str(refusal(tmp_path / "none.parquet"))
     assert "has no file that ends in one of" in str(refusal(tmp_path))
     (tmp_path / "payments.xlsx").write_bytes(b"x")
-    assert "is neither Parquet nor plain CSV: extract it into a store, with a mapping" in str(refusal(tmp_path / "payments.xlsx"))
+    said = str(refusal(tmp_path / "payments.xlsx"))
+    assert "is neither Parquet nor plain CSV: extract it into a store, with a mapping" in said
 
 
 def test_two_kinds_in_one_folder_are_refused(tmp_path: Path) -> None:
