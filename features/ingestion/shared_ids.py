@@ -33,7 +33,7 @@ def without_shared_ids(connection: "Backend", file: Path, made: Normalised) -> N
     """
     con, good = connection.con, made.good.get_name()
     # Most files have no id twice: that costs one pass, and nothing is sorted.
-    rows, ids = con.execute(f"SELECT count(*), count(DISTINCT hash(payment_id, direction)) FROM {good}").fetchone()
+    rows, ids = con.execute(f"SELECT count(*), count(DISTINCT hash(payment_id, direction)) FROM {good}").fetchall()[0]
     if rows == ids:
         return made
     others, kept, bad = (f"{name}_{uuid.uuid4().hex}" for name in ("others", "good", "bad"))
@@ -48,7 +48,7 @@ def without_shared_ids(connection: "Backend", file: Path, made: Normalised) -> N
                 (SELECT hash(payment_id, direction) FROM {good} GROUP BY 1 HAVING count(*) > 1))
         WHERE {other_payment_sql("newest")}"""
     )
-    (found,) = con.execute(f"SELECT count(*) FROM {others}").fetchone()
+    (found,) = con.execute(f"SELECT count(*) FROM {others}").fetchall()[0]
     if not found:
         return made
     if found > max(1, MAX_SHARED_IDS * rows):

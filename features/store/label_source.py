@@ -93,12 +93,12 @@ def load_verdicts(connection: "Backend", store: FeatureStore, entries: _Entries)
         # A sum of hashes: the rows have no order, and a day may have millions.
         count, total = con.execute(
             "SELECT count(*), sum(hash(payment_id, verdict, verdict_time)::HUGEINT)::VARCHAR FROM met"
-        ).fetchone()
+        ).fetchall()[0]
         if count:
             digests[day] = f"{count} {total}"
             con.execute("INSERT INTO found SELECT payment_id FROM met")
-    payments = con.execute("SELECT count(*) FROM verdicts").fetchone()[0]
-    applied = con.execute("SELECT count(DISTINCT payment_id) FROM found").fetchone()[0]
+    payments = con.execute("SELECT count(*) FROM verdicts").fetchall()[0][0]
+    applied = con.execute("SELECT count(DISTINCT payment_id) FROM found").fetchall()[0][0]
     con.execute("DROP TABLE found")
     return Verdicts(payments=int(payments), applied=int(applied), digests=digests)
 

@@ -98,7 +98,7 @@ def _told(con: "object", made: Normalised, sample: Sample) -> Trial:
     counts = execute(
         f"SELECT count(*), count(DISTINCT (payment_id, direction)), {out}), {out} AND is_fraud = 1), "
         f"min(event_time), max(event_time) FROM {good}"
-    ).fetchone()
+    ).fetchall()[0]
     found = execute(
         f"SELECT column_, reason_, count(*) AS rows_, list_sort(list(row_))[:{SHOWN_ROWS}] FROM {bad} "
         "GROUP BY ALL ORDER BY rows_ DESC, column_, reason_"
