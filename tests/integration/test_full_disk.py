@@ -121,6 +121,7 @@ def test_extraction_goes_on_to_the_same_features_wherever_the_disk_was_full(disk
     assert digest_of(load_config(path).store_dir) == expected
 
 
+@pytest.mark.slow
 def test_training_goes_on_to_the_same_model_after_room_is_made(node: Node, disk: Path, tmp_path: Path) -> None:
     made = generate(GeneratorSettings(banks=3, customers=80, merchants=50, days=40, seed=5), tmp_path / "data")
     configs = {
@@ -149,6 +150,7 @@ def test_training_goes_on_to_the_same_model_after_room_is_made(node: Node, disk:
     assert hashlib.sha256((folder / "model.json").read_bytes()).hexdigest() == sha
 
 
+@pytest.mark.slow
 def test_a_full_disk_before_the_run_begins_is_told_at_once_and_the_bank_may_come_back(
     node: Node, disk: Path, tmp_path: Path
 ) -> None:

@@ -2,10 +2,12 @@
 
 import datetime as dt
 import json
+import shutil
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 from click.testing import Result
 from typer.testing import CliRunner
 
@@ -24,16 +26,30 @@ from tests.integration.test_contracts import configure
 CONTRACT = load_contract()
 
 
-@pytest.fixture
-def configs(node: Node, tmp_path: Path) -> dict[str, Path]:
-    made = generate(GeneratorSettings(banks=3, customers=150, merchants=60, days=80, seed=3), tmp_path / "data")
+@pytest.fixture(scope="module")
+def extracted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Path]]:
+    """Each bank's payments, the last one's feed broken, and its work folder after an extraction."""
+    folder = tmp_path_factory.mktemp("extracted")
+    made = generate(GeneratorSettings(banks=3, customers=150, merchants=60, days=80, seed=3), folder / "data")
     events = dict(zip(BANKS, made.events.values(), strict=True))
     table = pd.read_parquet(events[BANKS[2]])
     early = table["event_time"] < table["event_time"].max() - pd.Timedelta(days=9)
     table[early | (table.index % 20 == 0)].to_parquet(events[BANKS[2]], index=False)
-    found = {bank: configure(node, bank, events[bank], "gated") for bank in BANKS}
-    for config in found.values():
-        pipeline.extract(config, log=lambda _: None)
+    for bank in BANKS:
+        node = {"ca": "ca.pem", "certificate": "a.pem", "key": "a.key"}
+        document = {"bank_id": bank, "events": str(events[bank]), "work_dir": str(folder / bank), "aggregator": node}
+        (folder / f"{bank}.yaml").write_text(yaml.safe_dump(document))
+        pipeline.extract(folder / f"{bank}.yaml", log=lambda _: None)
+    return {bank: (events[bank], folder / bank) for bank in BANKS}
+
+
+@pytest.fixture
+def configs(node: Node, extracted: dict[str, tuple[Path, Path]], tmp_path: Path) -> dict[str, Path]:
+    found = {}
+    for bank, (events, work) in extracted.items():
+        (tmp_path / "data" / bank).mkdir(parents=True)
+        found[bank] = configure(node, bank, Path(shutil.copy(events, tmp_path / "data" / bank)), "gated")
+        shutil.copytree(work, load_config(found[bank]).work_dir)
     return found
 
 

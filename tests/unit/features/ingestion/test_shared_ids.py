@@ -93,7 +93,7 @@ def of_another(rows: list[Row]) -> list[int]:
     ]
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 @given(rows=table)
 def test_every_row_is_a_version_or_set_aside_or_the_file_is_refused(rows: list[Row]) -> None:
     lines = [
