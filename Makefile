@@ -14,7 +14,7 @@ PEERS ?=
 LARGE ?=
 TESTS ?=
 
-.PHONY: help setup demo test test-slow test-engines check bench bench-scaling bench-large bench-peers docs docs-figures stubs pins clean
+.PHONY: help setup demo test test-slow test-sweeps test-engines check bench bench-scaling bench-large bench-peers docs docs-figures stubs pins clean
 
 help: ## show what can be done
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -32,7 +32,10 @@ test: $(READY) ## run the tests on all cores (under 8 minutes on 2; TESTS="-n 0 
 	@$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal $(TESTS)
 
 test-slow: $(READY) ## run the long tests
-	@$(BIN)/python -m pytest -m slow --timeout 1800 --ignore tests/engines
+	@$(BIN)/python -m pytest -m "slow and not sweep" --timeout 1800 --ignore tests/engines
+
+test-sweeps: $(READY) ## refuse each write of a bank in turn, for hours; not run by CI
+	@$(BIN)/python -m pytest -m sweep --timeout 0 tests/full_disk
 
 test-engines: $(READY) ## run the tests of PostgreSQL and Spark, long ones too (as root it installs what is missing)
 	@VENV="$(VENV)" sh .ci/test-engines.sh

@@ -25,12 +25,14 @@ def test_the_first_writes_of_each_step_of_a_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.sweep
 def test_every_write_of_a_bank_s_own_steps(tmp_path: Path) -> None:
     output = run_with_shim(tmp_path, "lone", "each")
     assert len(full(output, "extract")) > 100 and len(full(output, "purge")) > 10
 
 
 @pytest.mark.slow
+@pytest.mark.sweep
 @pytest.mark.parametrize("plan", ["plain", "local", "search"])
 def test_every_write_of_a_run(tmp_path: Path, plan: str) -> None:
     output = run_with_shim(tmp_path, "run", plan)
