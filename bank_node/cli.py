@@ -3,6 +3,7 @@
 import contextlib
 import json
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -29,7 +30,7 @@ Config = Annotated[Path, typer.Option("--config", help="The bank's YAML file.")]
 Run = Annotated[str, typer.Option("--run", help="The run's id; default: the open run this bank is invited to.")]
 
 
-def _say(result: dict[str, object]) -> None:
+def _say(result: Mapping[str, object]) -> None:
     typer.echo(json.dumps(result, indent=2))
 
 

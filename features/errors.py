@@ -4,6 +4,7 @@ Every message is whole sentences and names the file, the column, how many rows a
 row (data rows counted from 1). No message holds a value of the data.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 __all__ = [
@@ -55,9 +56,9 @@ class TooManyQuarantined(GateError):
         result: what the extraction did, as it returns it when it goes well.
     """
 
-    def __init__(self, message: str, result: dict[str, Any] | None = None) -> None:
+    def __init__(self, message: str, result: Mapping[str, Any] | None = None) -> None:
         super().__init__(message)
-        self.result = result or {}
+        self.result: Mapping[str, Any] = result or {}
 
 
 class SourceError(DataError):

@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from bank_node.config import BankConfig
 from bank_node.dataset.feature_tables import identifier_keys
@@ -27,7 +27,7 @@ from features.store.purging import Affected
 from protocol.channel import read_secret_file
 from protocol.errors import ConfigError, LocalError
 
-__all__ = ["Account", "Requests", "purge_rows", "read_accounts", "waiting_requests"]
+__all__ = ["Account", "PurgeRecord", "Requests", "purge_rows", "read_accounts", "waiting_requests"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +99,27 @@ def waiting_requests(config: BankConfig) -> Requests:
     return Requests(accounts=tuple(accounts), files=files, refused=refused)
 
 
+class PurgeRecord(TypedDict, total=False):
+    """What a purge did, and a line of ``purges.jsonl``: counts, periods and runs, no identifier.
+
+    ``dry_run`` is there, and true, where nothing was removed; then what only a removal can tell is missing.
+    """
+
+    at: str
+    reason: str
+    accounts: int
+    refused_requests: int
+    periods: list[list[str | None]]
+    rows: int
+    of_rows: int
+    days: int
+    accounts_without_rows: int
+    models: list[dict[str, Any]]
+    dry_run: bool
+    runs_under_way: list[str]
+    alerts: int
+
+
 def purge_rows(
     config: BankConfig,
     contract: DataContract,
@@ -110,7 +131,7 @@ def purge_rows(
     dry_run: bool = False,
     confirm: int | None = None,
     log: Callable[[str], None] = lambda text: None,
-) -> dict[str, Any]:
+) -> PurgeRecord:
     """Purge accounts and periods, and what the configuration's ``retention_days`` and waiting requests ask for.
 
     Args:
@@ -131,24 +152,20 @@ def purge_rows(
     wanted = _wanted_periods(config, periods, now)
     named = (*accounts, *asked.accounts)
     numbers = sorted({account.number for account in named})
-    record: dict[str, Any] = {
+    record: PurgeRecord = {
         "at": now.isoformat(timespec="seconds"),
         "reason": reason,
         "accounts": len(numbers),
         "refused_requests": len(asked.refused),
-        "periods": [[start and start.isoformat(), end.isoformat()] for start, end in wanted],
+        "periods": [[None if start is None else start.isoformat(), end.isoformat()] for start, end in wanted],
     }
     key, store = identifier_keys(config)[0], FeatureStore(config.store_dir)
 
     def approve(found: Affected) -> None:
         absent = _without_rows(named, hashed(key, "account_id", [account.number for account in named]), found)
-        record.update(
-            rows=found.rows,
-            of_rows=found.of_rows,
-            days=len(found.days),
-            accounts_without_rows=len({account.number for account in absent}),
-            models=seen_by(config, found),
-        )
+        record["rows"], record["of_rows"], record["days"] = found.rows, found.of_rows, len(found.days)
+        record["accounts_without_rows"] = len({account.number for account in absent})
+        record["models"] = seen_by(config, found)
         log(
             f"{found.rows} of {found.of_rows} rows ({found.share:.1%}) on {len(found.days)} days "
             f"{'would be' if dry_run else 'are to be'} removed, for good: there is no way back"
@@ -159,7 +176,7 @@ def purge_rows(
             _check_confirmed(config, found, confirm)
 
     def begin(_: Affected) -> None:
-        _append(config, record | {"state": "begun"})
+        _append(config, record, "begun")
 
     if dry_run:
         found = would_purge(store, key=key, accounts=numbers, periods=wanted)
@@ -170,7 +187,7 @@ def purge_rows(
         record["runs_under_way"] = _without_held_rows(config)
         record["alerts"] = _without_alerts(config, found.payments)
         _remove_done(asked, log)
-        _append(config, record | {"state": "done"})
+        _append(config, record, "done")
     _tell_end(record, log)
     if asked.refused:
         each = "; ".join(f"{name}: {why}" for name, why in asked.refused.items())
@@ -194,7 +211,7 @@ def _wanted_periods(
     return wanted
 
 
-def _tell_end(record: dict[str, Any], log: Callable[[str], None]) -> None:
+def _tell_end(record: PurgeRecord, log: Callable[[str], None]) -> None:
     seen = ", ".join(model["run_id"] for model in record["models"]) or "none"
     if "dry_run" in record:
         log(f"nothing was removed, this was a dry run; released models that have seen the rows: {seen}")
@@ -261,5 +278,5 @@ def _without_alerts(config: BankConfig, payments: frozenset[str]) -> int:
     return len(rows) - len(kept)
 
 
-def _append(config: BankConfig, record: dict[str, Any]) -> None:
-    append_record(config.work_dir / "purges.jsonl", json.dumps(record, sort_keys=True))
+def _append(config: BankConfig, record: PurgeRecord, state: str) -> None:
+    append_record(config.work_dir / "purges.jsonl", json.dumps(record | {"state": state}, sort_keys=True))

@@ -1,5 +1,6 @@
 """Whether an extraction set too many rows aside: a warning, or an error of its own. Reads nothing and sends nothing."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from bank_node.config import BankConfig
@@ -16,7 +17,7 @@ QUARANTINE_WARNING = 0.01
 
 
 def warn_of_quarantine(
-    config: BankConfig, contract: DataContract, shares: dict[str, tuple[int, int]], result: dict[str, Any], log: Log
+    config: BankConfig, contract: DataContract, shares: dict[str, tuple[int, int]], result: Mapping[str, Any], log: Log
 ) -> None:
     """Say when many rows were set aside, of payments or labels.
 

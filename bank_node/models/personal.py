@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import pandas as pd
@@ -28,7 +28,7 @@ from bank_node.models.scoring import load_model
 from features import DataContract, labelled_split
 from protocol.errors import LocalError
 
-__all__ = ["MINIMUM_FRAUDS", "Refinement", "make_personal", "personal_model", "refine"]
+__all__ = ["MINIMUM_FRAUDS", "PersonalReport", "Refinement", "make_personal", "personal_model", "refine"]
 
 #: With fewer frauds to judge by, chance decides which model looks better: the consortium's stays.
 MINIMUM_FRAUDS = 10
@@ -67,6 +67,23 @@ def refine(
     return Refinement(booster=booster, trees=0 if booster is None else booster.num_boosted_rounds() - before)
 
 
+class PersonalReport(TypedDict):
+    """What `make_personal` did, and ``report.json``: ``kept`` is "personal" or "consortium", ``why`` says it in words.
+
+    ``consortium`` and ``personal`` are metrics on the judging rows, by `RankingMetrics.to_mapping`.
+    """
+
+    kept: str
+    why: str
+    from_sha256: str
+    model_sha256: str | None
+    trees_added: int
+    trained: dict[str, Any]
+    consortium: dict[str, Any]
+    personal: dict[str, Any] | None
+    params: dict[str, Any]
+
+
 def make_personal(
     config: BankConfig,
     contract: DataContract,
@@ -75,7 +92,7 @@ def make_personal(
     *,
     until: dt.datetime | None = None,
     log: Callable[[str], None],
-) -> dict[str, Any]:
+) -> PersonalReport:
     """Personalise the bank's current model, judge it, keep the better one, and write the model and a report.
 
     Args:
@@ -114,7 +131,7 @@ def make_personal(
     theirs = metrics(consortium)
     ours = None if done.booster is None else metrics(done.booster)
     better, why = _verdict(theirs, ours)
-    report = {
+    report: PersonalReport = {
         "kept": "personal" if better else "consortium",
         "why": why,
         "from_sha256": digest,

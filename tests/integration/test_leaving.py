@@ -18,6 +18,7 @@ import yaml
 
 from bank_node import pipeline
 from bank_node.config import load_config
+from bank_node.pipeline import data_steps, model_steps, working
 from bank_node.secure_aggregation.leaving import SECRETS, leave_run, wipe_ended_runs
 from bank_node.secure_aggregation.session import RunSession
 from features import load_contract
@@ -324,7 +325,8 @@ def test_the_keys_of_a_run_that_was_aborted_while_no_process_ran_go_with_any_ste
 
 def test_every_step_wipes_first(node: Node, configs: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
-    monkeypatch.setattr(pipeline, "wipe_keys", lambda config, *, log, held="": seen.append(held))
+    for steps in (data_steps, model_steps, working):
+        monkeypatch.setattr(steps, "wipe_keys", lambda config, *, log, held="": seen.append(held))
     run = opened(node, BANKS, SMALL, train_until="2020-01-01T00:00:00")
     path = configs[BANKS[0]]
     pipeline.extract(path, log=lambda _: None)

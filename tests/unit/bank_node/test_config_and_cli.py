@@ -12,6 +12,7 @@ import yaml
 from bank_node import pipeline
 from bank_node.config import load_config
 from bank_node.dataset.feature_tables import feature_rows
+from bank_node.pipeline.working import client_of
 from features import load_contract
 from features.errors import DataError
 from features.identifiers import KINDS
@@ -134,7 +135,7 @@ def test_a_broken_feed_is_one_line_and_exit_code_2(bank: Path, damage) -> None:
 
 def test_an_unreachable_aggregator_is_named(bank: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bank_node.transport.client._LONGEST_PAUSE", 0.1)
-    client = pipeline._client(load_config(bank), patience_seconds=0.3)
+    client = client_of(load_config(bank), patience_seconds=0.3)
     with pytest.raises(LocalError.__mro__[1], match=r"127\.0\.0\.1:1: nothing listens there"):
         client.runs()
     client.close()
