@@ -3,12 +3,13 @@
 Reads no data. The lists come from iso4217 and pycountry but for what contracts and stored features depend on.
 """
 
+import re
 from collections.abc import Mapping
 
 import iso4217
 import pycountry
 
-__all__ = ["CATEGORY_RANGES", "COUNTRIES", "COUNTRY_OF", "MINOR_UNITS", "category_of"]
+__all__ = ["CATEGORY_RANGES", "COUNTRIES", "COUNTRY_OF", "MINOR_UNITS", "category_of", "is_iban"]
 
 _WITHDRAWN = {"BGN": 2}
 """Currencies that ISO 4217 has no more and that older payments are in, with their decimal places."""
@@ -85,3 +86,11 @@ CATEGORY_RANGES = (
 def category_of(code: int) -> str:
     """The packaged contract's category of a merchant category code, ``other`` where nothing fits."""
     return next((category for (low, high), category in CATEGORY_RANGES if low <= code <= high), "other")
+
+
+def is_iban(text: str) -> bool:
+    """Whether it is an account's number with its two check digits (ISO 13616), with or without blanks."""
+    plain = text.replace(" ", "")
+    if not re.fullmatch(r"[A-Z]{2}\d{2}[A-Z0-9]{10,30}", plain):
+        return False
+    return int("".join(str(int(each, 36)) for each in plain[4:] + plain[:4])) % 97 == 1

@@ -21,10 +21,9 @@ from features.ingestion.origins import cell, coded, cut_ids, origin, two_columns
 from features.ingestion.parsing import literal, read_number, read_text, read_time
 from features.ingestion.rates import converted
 from features.sources.files import csv_header, kind_of, parquet_header, reading
-from features.sources.iso20022 import ISO20022_COLUMNS
 from features.sources.other_tables import jsonl_rows, xlsx_rows
 from features.sources.plain_csv import plain_csv
-from features.sources.readers import RawTable, read_csv, read_iso20022, read_parquet, read_text_rows
+from features.sources.readers import RawTable, message_columns, read_csv, read_messages, read_parquet, read_text_rows
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -165,9 +164,9 @@ def raw_rows(connection: "Backend", file: Path, contract: DataContract, mapping:
     if kind == "parquet":
         _check_columns(file, [name for name, _ in parquet_header(file)], needed)
         return read_parquet(connection, file, columns)
-    if kind == "xml":
-        _check_columns(file, ISO20022_COLUMNS, needed)
-        return read_iso20022(connection, file, columns, mapping.own_agents)
+    if (known := message_columns(file)) is not None:
+        _check_columns(file, known, needed)
+        return read_messages(connection, file, columns, mapping.own_agents)
     if kind in ("jsonl", "xlsx"):
         rows = jsonl_rows(file, columns) if kind == "jsonl" else xlsx_rows(file, columns, mapping.csv.skip)
         if rows.good:

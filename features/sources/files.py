@@ -42,8 +42,11 @@ _Header = tuple[tuple[str, str], ...]
 MEMORY_LIMIT = "1GB"
 """Above this DuckDB spills to a temporary folder. With more it takes more and is hardly faster."""
 
-ENDINGS = (".parquet", ".csv", ".csv.gz", ".tsv", ".tsv.gz", ".jsonl", ".ndjson", ".jsonl.gz", ".xlsx", ".xml")
-"""Of the files that can be a source."""
+ENDINGS = (
+    *(".parquet", ".csv", ".csv.gz", ".tsv", ".tsv.gz", ".jsonl", ".ndjson", ".jsonl.gz", ".xlsx", ".xml"),
+    *(".sta", ".mt940", ".940", ".swi"),
+)
+"""Of the files that can be a source; the last are what banks call MT940 files."""
 
 MAX_HEADER_BYTES = 1_000_000
 """A CSV header line longer than this is not one."""
@@ -210,9 +213,10 @@ def reading(path: Path) -> Iterator[None]:
 
 
 def kind_of(file: Path) -> str:
-    """What is in a file by its name: csv (also compressed, or with tabs), parquet, xml, jsonl or xlsx."""
+    """What is in a file by its name: csv (also compressed, or with tabs), parquet, xml, jsonl, xlsx or mt940."""
     name = file.name.lower().removesuffix(".gz")
-    return {"tsv": "csv", "ndjson": "jsonl"}.get(ending := name.rpartition(".")[2], ending)
+    ending = name.rpartition(".")[2]
+    return {"tsv": "csv", "ndjson": "jsonl", "sta": "mt940", "940": "mt940", "swi": "mt940"}.get(ending, ending)
 
 
 def _is_data(relative: Path) -> bool:

@@ -13,7 +13,7 @@ from xml.parsers import expat
 from features.errors import SourceError
 from features.sources.camt053 import NOT_BOOKED, StatementError, StatementReader
 
-__all__ = ["ISO20022_COLUMNS", "transfers"]
+__all__ = ["ISO20022_COLUMNS", "Row", "transfers"]
 
 ISO20022_COLUMNS = (
     "message_id",

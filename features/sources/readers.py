@@ -14,15 +14,17 @@ from typing import TYPE_CHECKING
 
 from features.contract.mapping import CsvFormat
 from features.errors import SourceError
-from features.sources.files import csv_header, parquet_header
+from features.sources.files import csv_header, kind_of, parquet_header
 from features.sources.iso20022 import ISO20022_COLUMNS, transfers
 from features.sources.other_tables import TextRows
+from features.sources.swift_mt940 import MT940_COLUMNS, entries
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
+    import pyarrow
     from ibis.backends.duckdb import Backend
 
-__all__ = ["RawTable", "read_csv", "read_iso20022", "read_parquet", "read_text_rows"]
+__all__ = ["RawTable", "message_columns", "message_rows", "read_csv", "read_messages", "read_parquet", "read_text_rows"]
 
 MAX_LINE_BYTES = 2_000_000
 """A CSV line above this is skipped and counted: a payment has a few hundred bytes."""
@@ -131,20 +133,42 @@ def read_text_rows(connection: "Backend", rows: TextRows) -> RawTable:
     return RawTable(table=connection.table(name), rows=rows.rows, unreadable=dict(rows.unreadable))
 
 
-def read_iso20022(connection: "Backend", file: Path, columns: tuple[str, ...], own_agents: tuple[str, ...]) -> RawTable:
-    """The payments of a message or statement; columns are those of `features.sources.iso20022`, all text."""
+def message_columns(file: Path) -> tuple[str, ...] | None:
+    """The columns of a file of messages or statements, which its format says; None for other files."""
+    return {"xml": ISO20022_COLUMNS, "mt940": MT940_COLUMNS}.get(kind_of(file))
+
+
+def message_rows(file: Path, own_agents: tuple[str, ...], unreadable: dict[str, int]) -> Iterator["pyarrow.Table"]:
+    """The rows of such a file, some thousands at a time, all text.
+
+    Args:
+        own_agents: the bank's own BICs, by which a transfer is out or in.
+        unreadable: takes what is no row of them, by reason, when all are read.
+
+    Raises:
+        SourceError: the file is not whole, or not of its kind.
+    """
     import pyarrow
 
-    whole, batch = f"messages_{uuid.uuid4().hex}", f"batch_{uuid.uuid4().hex}"
-    connection.con.execute(f"CREATE TEMP TABLE {whole} ({', '.join(f'{name} VARCHAR' for name in ISO20022_COLUMNS)})")
-    unreadable: dict[str, int] = {}
-    for rows in transfers(file, own_agents, unreadable):
-        fields = list(zip(*rows, strict=True)) or [()] * len(ISO20022_COLUMNS)
+    names = message_columns(file) or ()
+    mt940 = kind_of(file) == "mt940"
+    for rows in entries(file, unreadable) if mt940 else transfers(file, own_agents, unreadable):
+        fields = list(zip(*rows, strict=True)) or [()] * len(names)
         arrays = [pyarrow.array(values, pyarrow.string()) for values in fields]
-        connection.con.register(batch, pyarrow.Table.from_arrays(arrays, names=list(ISO20022_COLUMNS)))
+        yield pyarrow.Table.from_arrays(arrays, names=list(names))
+
+
+def read_messages(connection: "Backend", file: Path, columns: tuple[str, ...], own_agents: tuple[str, ...]) -> RawTable:
+    """The payments of messages or statements; columns are those of `message_columns`, all text."""
+    names = message_columns(file) or ()
+    whole, batch = f"messages_{uuid.uuid4().hex}", f"batch_{uuid.uuid4().hex}"
+    connection.con.execute(f"CREATE TEMP TABLE {whole} ({', '.join(f'{name} VARCHAR' for name in names)})")
+    unreadable: dict[str, int] = {}
+    for rows in message_rows(file, own_agents, unreadable):
+        connection.con.register(batch, rows)
         connection.con.execute(f"INSERT INTO {whole} SELECT * FROM {batch}")
         connection.con.unregister(batch)
-    name = _select(connection, [column for column in columns if column in ISO20022_COLUMNS], whole, [])
+    name = _select(connection, [column for column in columns if column in names], whole, [])
     rows_ = _count(connection, name) + sum(unreadable.values())
     return RawTable(table=connection.table(name), rows=rows_, unreadable=unreadable)
 

@@ -22,6 +22,7 @@ from features.ingestion.profile.fallbacks import (
     without_a_column,
 )
 from features.ingestion.profile.guessing import Guess, guessed
+from features.ingestion.profile.messages import known_columns, told_by_messages
 from features.ingestion.profile.sample import Sample, first_rows
 from features.ingestion.profile.writing import draft_text
 from features.sources.engines import BankTable
@@ -72,9 +73,7 @@ def draft_mapping(
     sample = first_rows(source)
     notes = Notes()
     if sample.messages:
-        payments = SourceProfile(sample=sample, columns=(), used={}, guesses={})
-        settings, entries = {"own_agents": [], "currency": {"from": "currency"}}, _iso20022_columns()
-        notes.ask("own_agents", "the bank's own BICs, by which a message tells outgoing from incoming")
+        payments, settings, entries = _messages(sample, contract, notes)
     else:
         payments, settings, entries = _payments(sample, contract, notes, labels_beside=labels is not None)
     beside, section = None, None
@@ -112,14 +111,42 @@ def _payments(
     without_a_column(entries, guesses, columns, contract, notes, labels_beside=labels_beside)
     settings = _settings(sample.form, guesses, entries["amount"], by_name, contract, notes)
     _label_questions(entries, guesses, by_name, contract, notes)
+    used = _used(entries, settings)
+    profile = SourceProfile(sample=sample, columns=columns, used=used, guesses=guesses)
+    return profile, settings, {name: entries[name] for name in wanted}
+
+
+def _messages(
+    sample: Sample, contract: DataContract, notes: Notes
+) -> tuple[SourceProfile, dict[str, Any], dict[str, Any]]:
+    """The same for messages and statements, whose columns are known."""
+    columns = _facts(sample)
+    by_name = {facts.name: facts for facts in columns}
+    guesses = {
+        name: Guess(column=source, score=1.0, reason="the format says so")
+        for name, source in known_columns(contract).items()
+    }
+    entries: dict[str, Any] = {}
+    for name, guess in guesses.items():
+        notes.told[name] = guess.reason
+        entries[name] = entry_of(name, by_name[guess.column], contract, notes)
+    settings: dict[str, Any] = {}
+    told_by_messages(entries, settings, by_name, contract, notes)
+    currency = Guess(column="currency", score=1.0, reason="the format says so")
+    settings["currency"] = currency_setting(currency, by_name["amount"], by_name, contract, notes)
+    profile = SourceProfile(sample=sample, columns=columns, used=_used(entries, settings), guesses=guesses)
+    return profile, settings, {column.name: entries[column.name] for column in contract.columns}
+
+
+def _used(entries: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """The bank's columns that a draft reads, and as what."""
     used: dict[str, tuple[str, ...]] = {}
     for name, entry in [*entries.items(), ("currency", settings.get("currency", {}))]:
         for column in _columns_of(entry):
             used[column] = (*used.get(column, ()), name)
     if "version_column" in settings:
         used[settings["version_column"]] = ("version_column",)
-    profile = SourceProfile(sample=sample, columns=columns, used=used, guesses=guesses)
-    return profile, settings, {name: entries[name] for name in wanted}
+    return used
 
 
 def _facts(sample: Sample) -> tuple[ColumnFacts, ...]:
@@ -129,7 +156,7 @@ def _facts(sample: Sample) -> tuple[ColumnFacts, ...]:
 def _columns_of(entry: Mapping[str, Any]) -> Sequence[str]:
     if "debit" in entry:
         return (entry["debit"], entry["credit"])
-    found = entry.get("from", entry.get("sign_of", ()))
+    found = entry.get("from", entry.get("sign_of", entry.get("first_of", ())))
     return () if found == UNDECIDED else (found,) if isinstance(found, str) else tuple(found)
 
 
@@ -222,19 +249,3 @@ def _labels(sample: Sample, contract: DataContract, notes: Notes) -> tuple[Sourc
     if "version_column" in section:
         used[section["version_column"]] = ("labels.version_column",)
     return SourceProfile(sample=sample, columns=columns, used=used, guesses=guesses), section
-
-
-def _iso20022_columns() -> dict[str, Any]:
-    return {
-        "payment_id": {"from": "payment_id"},
-        "event_time": {"from": "time"},
-        "account_id": {"from": "account"},
-        "counterparty_id": {"from": "counterparty"},
-        "counterparty_bank": {"from": "counterparty_agent"},
-        "direction": {"from": "direction"},
-        "channel": {"constant": "transfer"},
-        "amount": {"from": "amount"},
-        "category": {"constant": "transfer"},
-        "is_fraud": {"absent": True},
-        "label_time": {"absent": True},
-    }

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from features.contract.standards import COUNTRY_OF, MINOR_UNITS
+from features.contract.standards import COUNTRY_OF, MINOR_UNITS, is_iban
 from features.ingestion.profile.forms import ISO_TIME, NumberForm, TimeForm, number_form, time_form
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ def _shares(texts: "pd.Series[Any]") -> dict[str, float]:
     found["card"] = float(texts.map(_is_card).mean())
     found["iso_time"] = float(texts.str.match(ISO_TIME).mean())
     if found["iban"]:
-        found["iban"] = float(texts.map(_is_iban).mean())
+        found["iban"] = float(texts.map(is_iban).mean())
     return {kind: share for kind, share in found.items() if share > 0}
 
 
@@ -175,11 +175,3 @@ def _is_card(text: str) -> bool:
     doubled = [int(each) for each in digits[::-1]]
     total = sum(value if not place % 2 else (2 * value - 9 * (value > 4)) for place, value in enumerate(doubled))
     return total % 10 == 0
-
-
-def _is_iban(text: str) -> bool:
-    """An account's number with its two check digits (ISO 13616)."""
-    plain = text.replace(" ", "")
-    if not re.fullmatch(r"[A-Z]{2}\d{2}[A-Z0-9]{10,30}", plain):
-        return False
-    return int("".join(str(int(each, 36)) for each in plain[4:] + plain[:4])) % 97 == 1

@@ -14,7 +14,7 @@ from features.ingestion.profile.entries import Notes, meant_codes, written_numbe
 from features.ingestion.profile.facts import ColumnFacts
 from features.ingestion.profile.guessing import Guess, guessed, is_day_number
 
-__all__ = ["counted_from_a_start", "day_and_clock", "two_amounts", "without_a_column"]
+__all__ = ["counted_from_a_start", "day_and_clock", "tell_absent", "two_amounts", "without_a_column"]
 
 
 def day_and_clock(
@@ -101,7 +101,7 @@ def without_a_column(
             continue
         if column.nullable:
             entries[name] = {"absent": True}
-            _tell_absent(name, contract, notes, labels_beside)
+            tell_absent(name, contract, notes, labels_beside=labels_beside)
         elif name == "payment_id":
             entries[name] = _id_of_several(entries, columns, notes)
         elif name == "direction":
@@ -115,7 +115,8 @@ def without_a_column(
             entries[name] = {"from": UNDECIDED}
 
 
-def _tell_absent(name: str, contract: DataContract, notes: Notes, labels_beside: bool) -> None:
+def tell_absent(name: str, contract: DataContract, notes: Notes, *, labels_beside: bool) -> None:
+    """Say, or ask, what it means that there is no column."""
     if name == "is_fraud" and not labels_beside:
         notes.ask(name, "no column: without labels the bank has nothing to train on; a source of them may be named by "
                         "`labels` of its configuration")  # fmt: skip

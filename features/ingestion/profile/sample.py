@@ -6,7 +6,7 @@ import re
 import zlib
 from collections import Counter
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -18,7 +18,7 @@ from features.sources.engines import BankTable, open_table
 from features.sources.files import csv_header, engine, kind_of, parquet_header, reading, source_files
 from features.sources.other_tables import TextRows, jsonl_rows, xlsx_rows
 from features.sources.plain_csv import MAX_LINES_BEFORE
-from features.sources.readers import read_csv
+from features.sources.readers import message_columns, message_rows, read_csv
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,7 +40,8 @@ class Sample:
         form: how a CSV file is written; None for other kinds.
         more: the source has more rows than these.
         files: files of the source; 1 for a table.
-        messages: the file is an ISO 20022 message, whose columns are known.
+        messages: the file is of messages or statements, whose columns are known.
+        file: which one it is, None for a table.
         unreadable: lines among them that could not be told into columns, by reason.
     """
 
@@ -50,6 +51,7 @@ class Sample:
     more: bool = False
     files: int = 1
     messages: bool = False
+    file: Path | None = None
     unreadable: "dict[str, int]"
 
     def column(self, name: str) -> "pd.Series[Any]":
@@ -76,8 +78,8 @@ def first_rows(source: Path | str | BankTable, *, form: CsvFormat | None = None,
     files = source_files(source)
     for file in files:
         sample = _of_file(file, len(files), form, most)
-        if sample.messages or sample.rows.num_rows:
-            return sample
+        if sample.rows.num_rows:
+            return replace(sample, file=file)
     raise EmptyTableError(f"{source} has no row that can be read: there is nothing to look at.")
 
 
@@ -85,10 +87,8 @@ def _of_file(file: Path, files: int, form: CsvFormat | None, most: int) -> Sampl
     kind = kind_of(file)
     if kind in ("jsonl", "xlsx"):
         return _text_rows(file, files, kind, most)
-    if kind == "xml":
-        import pyarrow
-
-        return Sample(where=file.name, rows=pyarrow.table({}), files=files, messages=True, unreadable={})
+    if message_columns(file) is not None:
+        return _messages(file, files, most)
     if kind == "parquet":
         parquet_header(file)
         with engine() as connection, reading(file):
@@ -212,3 +212,18 @@ def _text_rows(file: Path, files: int, kind: str, most: int) -> Sample:
         {name: pyarrow.array(values[:most], pyarrow.string()) for name, values in found.columns.items()}
     )
     return Sample(where=file.name, rows=rows, more=found.good > most, files=files, unreadable=dict(found.unreadable))
+
+
+def _messages(file: Path, files: int, most: int) -> Sample:
+    """The first rows of messages or statements, without those that are no payments."""
+    import pyarrow
+
+    found: list[pyarrow.Table] = []
+    for rows in message_rows(file, (), {}):
+        found.append(rows)
+        if sum(len(each) for each in found) > most:
+            break
+    table = pyarrow.concat_tables(found)
+    return Sample(
+        where=file.name, rows=table.slice(0, most), more=len(table) > most, files=files, messages=True, unreadable={}
+    )

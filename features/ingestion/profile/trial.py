@@ -14,7 +14,7 @@ from features.ingestion.normalise import Normalised, normalised
 from features.ingestion.profile.sample import Sample, first_rows
 from features.ingestion.shared_ids import without_shared_ids
 from features.sources.engines import BankTable
-from features.sources.files import engine, source_files
+from features.sources.files import engine
 
 __all__ = ["Trial", "TrialFault", "tried"]
 
@@ -70,11 +70,7 @@ def tried(source: Path | str | BankTable, contract: DataContract, mapping: Mappi
     """
     sample = first_rows(source, form=mapping.csv)
     with tempfile.TemporaryDirectory(prefix="crossbank-") as folder, engine() as connection:
-        file = (
-            source_files(source)[0]
-            if sample.messages and not isinstance(source, BankTable)
-            else _rows_file(sample, folder)
-        )
+        file = sample.file if sample.messages and sample.file is not None else _rows_file(sample, folder)
         try:
             made = without_shared_ids(connection, file, normalised(connection, file, contract, mapping, None))
         except DataError as error:

@@ -31,7 +31,6 @@ def draft_text(
         unread: by source, its columns that the draft does not read.
     """
     rows = f"the first {sample.rows.num_rows:,} rows" if sample.more else f"the {sample.rows.num_rows:,} rows"
-    rows = "the columns that a message has, in the first file" if sample.messages else rows
     files = f" (of {sample.files} files)" if sample.files > 1 else ""
     lines = [
         *_comment(
