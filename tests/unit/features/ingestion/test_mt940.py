@@ -239,8 +239,10 @@ GOOD = statement(line()) + statement(line())
         (statement(line(), ":86:" + "x\n" * 30_000), "has a field of more than 20000 characters"),
         ("", "is no MT940 file"),
     ],
-    ids=["another sum", "a line too many", "a reversal the wrong way", "cut short", "no opening", "an empty one without",
-         "MT942", "two currencies", "a balance", "no statement", "CSV", "NUL", "endless line", "endless field", "nothing"],
+    ids=["another sum", "a line too many", "a reversal the wrong way", "cut short", "no opening",
+         "an empty one without",
+         "MT942", "two currencies", "a balance", "no statement", "CSV", "NUL", "endless line",
+         "endless field", "nothing"],
 )  # fmt: skip
 def test_a_statement_that_can_t_be_is_refused_by_name_and_place(text: str, words: str, tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
