@@ -24,7 +24,7 @@ _CELLS_OF_BIN = 20
 PROBABILITY_BITS = 28
 """Fraction bits of a row's probability: sums of 2**28 rows stay below the field's 2**56."""
 
-_BLOCK = 65_536
+_BLOCK = 8192
 _NAN, _ODD = 0x7FC00000, 0x9E3779B97F4A7C15
 
 
