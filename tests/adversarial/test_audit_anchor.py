@@ -85,6 +85,7 @@ def test_a_node_that_tells_banks_different_ends_is_found_without_asking_it(node:
     assert all("told banks different things of its first 7 records" in wrong for wrong in wrongs)
 
 
+@pytest.mark.slow
 def test_the_commands_compare_and_end_with_1(node: Node) -> None:
     run_id = _keyed(node)
     aggregator, bank = node.folder / "aggregator.yaml", node.folder / "bank.yaml"

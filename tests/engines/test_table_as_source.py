@@ -66,6 +66,7 @@ def test_no_plain_identifier_is_left(put: Put, tmp_path: Path, monkeypatch: pyte
     assert not any(b"plainaccount" in file.read_bytes() for file in kept)
 
 
+@pytest.mark.slow
 def test_only_days_that_changed_are_fetched(postgresql: Put, tmp_path: Path) -> None:
     import psycopg
 

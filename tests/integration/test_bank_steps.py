@@ -92,6 +92,7 @@ def test_steps_out_of_order_say_what_to_run_first_and_without_later_rows_nothing
     assert sum("no evaluation: the run names no train_until" in event.text for event in view.events) == 3
 
 
+@pytest.mark.slow
 def test_a_second_train_says_that_the_first_runs_and_a_killed_one_holds_nothing(
     node: Node, configs: dict[str, Path]
 ) -> None:
@@ -153,6 +154,7 @@ def _a_changed_calibration_is_refused(
     assert pipeline.score(configs[config.bank_id], log=lambda _: None)["left_out_by_cost"] == 0
 
 
+@pytest.mark.slow
 def test_a_changed_model_is_refused_wherever_it_is_used(node: Node, configs: dict[str, Path]) -> None:
     run = opened(node, train_until="2026-02-15T00:00:00")
 

@@ -94,6 +94,7 @@ def digest_of(store: Path) -> str:
     return found.hexdigest()
 
 
+@pytest.mark.slow
 def test_extraction_goes_on_to_the_same_features_wherever_the_disk_was_full(disk: Path, tmp_path: Path) -> None:
     made = generate(GeneratorSettings(banks=1, customers=80, merchants=50, days=40, seed=3), tmp_path / "data")
     (events,) = made.events.values()

@@ -266,6 +266,7 @@ def test_a_bank_that_refuses_the_roster_s_minimum_declines(node: Node, configs: 
     ]
 
 
+@pytest.mark.slow
 def test_a_bank_with_a_damaged_checkpoint_withdraws_and_the_others_end_with_a_model(
     node: Node, configs: dict[str, Path]
 ) -> None:
@@ -296,6 +297,7 @@ def test_a_bank_with_a_damaged_checkpoint_withdraws_and_the_others_end_with_a_mo
     assert view.phase == "EVALUATING" and set(view.members) == set(BANKS)
 
 
+@pytest.mark.slow
 def test_the_keys_of_a_run_that_was_aborted_while_no_process_ran_go_with_any_step(
     node: Node, configs: dict[str, Path]
 ) -> None:

@@ -56,7 +56,13 @@ def _reached(view: RunView, phase: Phase) -> bool:
     return order.index(Phase(view.phase)) >= order.index(phase)
 
 
-@pytest.mark.parametrize("phase", [Phase.ENROLLING, Phase.KEYING, Phase.BINNING, Phase.TRAINING])
+@pytest.mark.parametrize(
+    "phase",
+    [
+        Phase.TRAINING,
+        *(pytest.param(phase, marks=pytest.mark.slow) for phase in (Phase.ENROLLING, Phase.KEYING, Phase.BINNING)),
+    ],
+)
 def test_a_full_disk_stops_the_node_s_word_and_nothing_else(tmp_path: Path, phase: Phase) -> None:
     table = small_table(banks=3, rows=900, features=4)
     with chaos(tmp_path / "run", table) as consortium:

@@ -95,6 +95,7 @@ def test_encrypted_over_three_banks_gives_the_bytes_of_one_in_the_plain(
         assert without["bank_0"]["model_json"] != one, "the case changes nothing"
 
 
+@pytest.mark.slow
 def test_it_all_reaches_the_banks_own_processes(tmp_path: Path, before: bytes) -> None:
     params = replace(BoostingParameters.from_mapping(CASES["all"]), warm_start=hashlib.sha256(before).hexdigest())
     report = train_consortium(table("all", 3), params, tmp_path, mode="processes", warm=before)

@@ -112,6 +112,7 @@ def pooled_truth(events: dict[str, Path], row: pd.Series, delay: int) -> dict[st
     }
 
 
+@pytest.mark.slow
 def test_runs_exchange_each_day_once_and_give_every_bank_what_pooling_would(tmp_path: Path, node: str) -> None:
     made = generate(SIZE, tmp_path / "data")
     configs = configure(tmp_path, node, made.events)

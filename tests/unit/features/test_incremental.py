@@ -227,7 +227,7 @@ def check_any_history(delivered: dict[str, list[Row]], history: list[Any], versi
 SLOW = {"deadline": None, "suppress_health_check": list(HealthCheck), "print_blob": True}
 
 
-@settings(max_examples=4, **SLOW)
+@settings(max_examples=2, **SLOW)
 @given(delivered=files, history=steps, versioned=st.booleans())
 def test_any_history_of_deliveries_and_crashes_ends_in_the_full_extraction(
     delivered: dict[str, list[Row]], history: list[Any], versioned: bool
@@ -263,7 +263,7 @@ def corrected() -> dict[str, list[Row]]:
 
 
 def test_a_crash_at_some_writes(tmp_path: Path) -> None:
-    crash_at(tmp_path, every=13)
+    crash_at(tmp_path, every=31)
 
 
 @pytest.mark.slow

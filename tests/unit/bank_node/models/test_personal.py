@@ -152,6 +152,7 @@ def test_refine_keeps_categories() -> None:
     assert any("{" in tree for tree in done.booster.get_dump()[3:])
 
 
+@pytest.mark.slow
 def test_the_pipeline_scores_with_it_and_a_purge_names_it(config: BankConfig, tmp_path: Path) -> None:
     made = generate(GeneratorSettings(banks=1, customers=500, merchants=100, days=90, seed=3), tmp_path / "data")
     path = tmp_path / "bank.yaml"

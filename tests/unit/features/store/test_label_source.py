@@ -104,6 +104,7 @@ def test_without_a_time_a_label_counts_after_the_contract_s_delay(bank: Bank) ->
     assert table["counterparty_fraud_count_30d"].tolist() == [0.0] * 11 + [1.0] * 9
 
 
+@pytest.mark.slow
 def test_a_daily_extraction_reads_old_labels_only_where_one_became_known(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -311,6 +312,7 @@ def check_any_order(
     assert done.labels.applied == len(newest) and done.frauds == sum(newest.values())
 
 
+@pytest.mark.slow
 @settings(max_examples=2, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(files=st.lists(verdicts, min_size=1, max_size=3), order=st.randoms())
 def test_any_order_of_deliveries_gives_the_same_store(
