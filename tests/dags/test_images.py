@@ -20,6 +20,7 @@ OURS = {"aggregator", "bank_node", "dags", "features", "protocol", "simulator"}
 DISTRIBUTIONS = {
     "yaml": "pyyaml",
     "google": "protobuf",
+    "mt940": "mt-940",
     "grpc": "grpcio",
     "grpc_health": "grpcio-health-checking",
     "ibis": "ibis-framework",
