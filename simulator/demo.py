@@ -205,10 +205,11 @@ def _configure(
     configs: dict[str, Path] = {}
     (out / "banks").mkdir(exist_ok=True)
     for bank in banks:
-        # Made-up payments need no secret key, and one that never changes makes the order of rows, and so the baselines'
-        # last digits, the same in every demo.
-        key = hashlib.sha256(f"demo of {bank}".encode()).hexdigest()
-        write_secret(out / "work" / bank / "keys" / "identifiers.key", key.encode())
+        # Made-up payments need no secret keys. The bank's own makes the order of rows, and the consortium's which
+        # counterparties share a cell of the sums: with keys that never change every demo has the same model.
+        keys = out / "work" / bank / "keys"
+        for name, owner in (("identifiers.key", bank), ("consortium.key", "the consortium")):
+            write_secret(keys / name, hashlib.sha256(f"demo of {owner}".encode()).hexdigest().encode())
         files = bank_files(out / "certificates", bank)
         configs[bank] = out / "banks" / f"{bank}.yaml"
         document = {
@@ -216,6 +217,7 @@ def _configure(
             "events": str(events[bank]),
             "work_dir": str(out / "work" / bank),
             "contract": None if contract_path is None else str(contract_path),
+            "shared_key": str(keys / "consortium.key"),
             "aggregator": {
                 "address": address,
                 "ca": str(files.ca),

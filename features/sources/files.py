@@ -48,6 +48,8 @@ ENDINGS = (
 )
 """Of the files that can be a source; the last are what banks call MT940 files."""
 
+_TOLD_FILES = 5
+
 MAX_HEADER_BYTES = 1_000_000
 """A CSV header line longer than this is not one."""
 
@@ -146,13 +148,16 @@ def source_files(path: Path | str) -> list[Path]:
     """The data files of a source, in the order of their names; their headers are not read.
 
     Raises:
-        SourceError: there is no such path, no file in the folder, or both kinds in one folder.
+        SourceError: there is no such path, no file in the folder, both kinds in one folder, or a file beside them that
+            would be left out.
     """
     path = Path(path)
     if path.is_dir():
-        found = sorted(file for file in path.rglob("*") if _is_data(file.relative_to(path)) and file.is_file())
+        files = sorted(file for file in path.rglob("*") if not _is_hidden(file.relative_to(path)) and file.is_file())
+        found = [file for file in files if _is_data(file.relative_to(path))]
         if not found:
             raise SourceError(f"Folder {path} has no file that ends in one of {', '.join(sorted(ENDINGS))}.")
+        _check_nothing_left_out(path, files, found)
     elif path.is_file():
         found = [path]
         if not _is_data(Path(path.name)):
@@ -219,10 +224,44 @@ def kind_of(file: Path) -> str:
     return {"tsv": "csv", "ndjson": "jsonl", "sta": "mt940", "940": "mt940", "swi": "mt940"}.get(ending, ending)
 
 
+def _is_hidden(relative: Path) -> bool:
+    """Names that start with a dot or an underscore are other tools' markers."""
+    return any(part.startswith((".", "_")) for part in relative.parts)
+
+
 def _is_data(relative: Path) -> bool:
-    """Data files by name; names that start with a dot or an underscore are other tools' markers."""
-    hidden = any(part.startswith((".", "_")) for part in relative.parts)
-    return not hidden and relative.name.lower().endswith(ENDINGS)
+    """Data files by name."""
+    return not _is_hidden(relative) and relative.name.lower().endswith(ENDINGS)
+
+
+def _check_nothing_left_out(folder: Path, files: list[Path], data: list[Path]) -> None:
+    """Refuse a folder in which payments could lie unread.
+
+    Empty files hold none, nor does one that is named after a data file, as ``jan.csv.sha256`` is.
+
+    Raises:
+        SourceError: names the first such files.
+    """
+    names = set(data)
+    left = [
+        file.relative_to(folder).as_posix()
+        for file in files
+        if file not in names and file.stat().st_size and not any(part in names for part in _named_after(file))
+    ]
+    if left:
+        more = f" and {len(left) - _TOLD_FILES} more" if len(left) > _TOLD_FILES else ""
+        raise SourceError(
+            f"Folder {folder} has {', '.join(left[:_TOLD_FILES])}{more} beside its data, which would be left out. "
+            f"Files that are read end in one of {', '.join(sorted(ENDINGS))}: rename what is payments; move the rest "
+            "away, or let its name begin with an underscore."
+        )
+
+
+def _named_after(file: Path) -> Iterator[Path]:
+    """The files of which this could be a checksum or a mark: its name without one ending, without two, and so on."""
+    while file.suffix:
+        file = file.with_suffix("")
+        yield file
 
 
 def parquet_header(file: Path) -> _Header:

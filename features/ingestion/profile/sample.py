@@ -42,7 +42,7 @@ class Sample:
         files: files of the source; 1 for a table.
         messages: the file is of messages or statements, whose columns are known.
         file: which one it is, None for a table.
-        unreadable: lines among them that could not be told into columns, by reason.
+        unreadable: lines or entries among them that make no row, by reason; of messages only if all were read.
     """
 
     where: str
@@ -219,11 +219,17 @@ def _messages(file: Path, files: int, most: int) -> Sample:
     import pyarrow
 
     found: list[pyarrow.Table] = []
-    for rows in message_rows(file, (), {}):
+    unreadable: dict[str, int] = {}
+    for rows in message_rows(file, (), unreadable):
         found.append(rows)
         if sum(len(each) for each in found) > most:
             break
     table = pyarrow.concat_tables(found)
     return Sample(
-        where=file.name, rows=table.slice(0, most), more=len(table) > most, files=files, messages=True, unreadable={}
+        where=file.name,
+        rows=table.slice(0, most),
+        more=len(table) > most,
+        files=files,
+        messages=True,
+        unreadable=unreadable,
     )

@@ -99,7 +99,9 @@ def _told(con: "object", made: Normalised, sample: Sample) -> Trial:
         f"SELECT column_, reason_, count(*) AS rows_, list_sort(list(row_))[:{SHOWN_ROWS}] FROM {bad} "
         "GROUP BY ALL ORDER BY rows_ DESC, column_, reason_"
     ).fetchall()
-    unreadable = {**sample.unreadable, **made.unreadable}
+    # A file of messages was read itself, not its sample.
+    before = {} if sample.messages else sample.unreadable
+    unreadable = {**before, **made.unreadable}
     faults = [
         *(
             TrialFault(column=column, reason=reason, rows=rows, first=tuple(first))
@@ -110,8 +112,8 @@ def _told(con: "object", made: Normalised, sample: Sample) -> Trial:
     rows, different, outgoing, frauds, first, last = counts
     return Trial(
         where=sample.where,
-        rows=made.rows + sum(sample.unreadable.values()),
-        more=sample.more,
+        rows=made.rows + sum(before.values()),
+        more=sample.more and not sample.messages,
         kept=different,
         repeated=rows - different,
         faults=tuple(faults),

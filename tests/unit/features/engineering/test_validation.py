@@ -14,6 +14,7 @@ import pytest
 from features import errors as e
 from features import extract_features, load_contract
 from features.engineering.validation import check_features
+from features.sources.files import source_files
 from tests.unit.features.payments import frame, good_frame, payment, written
 
 CONTRACT = load_contract()
@@ -256,6 +257,22 @@ def test_two_kinds_in_one_folder_are_refused(tmp_path: Path) -> None:
     written(good_frame(), tmp_path / "a.parquet")
     written(good_frame(), tmp_path / "b.csv")
     assert "has both csv and parquet files; keep one kind" in str(refusal(tmp_path))
+
+
+def test_a_file_that_would_be_left_out_is_refused_by_name(tmp_path: Path) -> None:
+    written(good_frame(), tmp_path / "jan.csv")
+    for name in ("_SUCCESS", ".part", "jan.csv.sha256", "jan.csv.sha256.sig"):
+        (tmp_path / name).write_text("x")
+    (tmp_path / "jan.done").write_bytes(b"")
+    assert source_files(tmp_path) == [tmp_path / "jan.csv"]
+    (tmp_path / "later").mkdir()
+    for name in ("mar.txt", "later/apr.csv.zip"):
+        (tmp_path / name).write_text("x")
+    said = str(refusal(tmp_path))
+    assert "has later/apr.csv.zip, mar.txt beside its data, which would be left out" in said and "rename" in said
+    for number in range(9):
+        (tmp_path / f"{number}.txt").write_text("x")
+    assert "0.txt, 1.txt, 2.txt, 3.txt, 4.txt and 6 more beside" in str(refusal(tmp_path))
 
 
 @pytest.mark.parametrize("kept", [0.1, 0.5, 0.99])

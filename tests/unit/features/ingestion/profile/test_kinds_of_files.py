@@ -14,6 +14,9 @@ from features.contract.mapping import Mapping
 from features.errors import EmptyTableError, SourceError
 from features.ingestion.profile import draft_mapping, profile_page
 from features.ingestion.profile.trial import tried
+from tests.unit.features.ingestion import test_mt940 as mt940
+from tests.unit.features.ingestion import test_statements as camt053
+from tests.unit.features.ingestion import test_workbooks as workbooks
 
 CONTRACT = load_contract()
 ROWS = 300
@@ -131,3 +134,44 @@ def test_a_file_without_a_header_is_refused_and_its_first_line_not_shown(tmp_pat
     with pytest.raises(SourceError, match="looks like data") as caught:
         draft_mapping(path, CONTRACT)
     assert "100000" not in str(caught.value)
+
+
+def statements(name: str, path: Path) -> None:
+    """Two entries, one of them a fee without a counterparty, and one entry that makes no row."""
+    if name.endswith(".xml"):
+        ours = camt053.entry("REF1", "12.50", "DBIT", camt053.detail("REF1"))
+        fee = camt053.entry("REF2", "3.00")
+        waiting = camt053.entry("REF3", "1.00", status="<Sts>PDNG</Sts>")
+        path.write_text(camt053.statement(ours, fee, waiting))
+    else:
+        lines = (
+            mt940.line(),
+            mt940.STRUCTURED,
+            mt940.line(amount="3,00", rest="NCHGNONREF//REF2"),
+            ":61:240105X1,00NTRF",
+        )
+        path.write_text(mt940.statement(*lines, closing="C240105USD1,00"))
+
+
+@pytest.mark.parametrize("name", ["a.xml", "a.sta"])
+def test_statements_show_their_columns_and_ask_what_no_format_tells(name: str, tmp_path: Path) -> None:
+    statements(name, tmp_path / name)
+    draft = draft_mapping(tmp_path / name, CONTRACT)
+    mapping = Mapping.model_validate(yaml.safe_load(draft.text) | {"currency": {"constant": "USD"}})
+    told = {column: entry.source for column, entry in mapping.columns.items()}
+    assert (told["account_id"], told["amount"], told["event_time"]) == ("account", "amount", "time")
+    assert draft.payments.sample.messages and draft.payments.sample.rows.num_rows == 2
+    assert sum(draft.payments.sample.unreadable.values()) == 1
+    assert "CHECK" in draft.text and "50.0% of the rows name none" in " ".join(draft.text.replace("#", " ").split())
+    page = profile_page(draft, CONTRACT)
+    assert "bank_code" in page and "1 entries make no row" in page and "settlement_date" in page
+    trial = tried(tmp_path / name, CONTRACT, mapping)
+    # Each entry once: the page's count is not added to what the trial reads itself.
+    assert trial.rows == 3 and trial.kept + trial.quarantined == 3 and not trial.more
+
+
+def test_a_spreadsheet(tmp_path: Path) -> None:
+    frame = table().assign(TS=lambda t: t["TS"].dt.strftime("%Y-%m-%d %H:%M:%S"))
+    rows = frame.assign(FRAUD=frame["FRAUD"].astype(int)).astype(object).to_numpy().tolist()
+    workbooks.written(tmp_path / "table.xlsx", [list(frame.columns), *rows])
+    assert kept(tmp_path / "table.xlsx", tmp_path) == ROWS
